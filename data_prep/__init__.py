@@ -1,0 +1,1 @@
+"""Raw corpora to shards: read, clean, deduplicate, tokenize, pack. Never imports torch."""

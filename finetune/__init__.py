@@ -1,0 +1,1 @@
+"""Encoder to task models: NER and classification, evaluation, prediction, export."""

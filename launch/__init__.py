@@ -1,0 +1,1 @@
+"""Start the stages as processes, locally, over a hostfile or under SLURM. Imports runtime only."""

@@ -1,0 +1,1 @@
+"""Shards to encoder: masked-LM pretraining on a mixture of domains."""

@@ -1,0 +1,44 @@
+"""The command line every stage shares: one recipe, overrides, `--dry-run`."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.stages import Plan
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a stage is told on the command line."""
+
+    recipe: Path
+    overrides: tuple[str, ...]
+    dry_run: bool
+
+
+def parser(program: str, description: str) -> argparse.ArgumentParser:
+    """The arguments of a stage; commands with more of their own add them to it."""
+    parsed = argparse.ArgumentParser(prog=program, description=description)
+    parsed.add_argument("recipe", type=Path, help="recipe file (TOML)")
+    parsed.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="TOML values; strings need quotes"
+    )
+    parsed.add_argument("--dry-run", action="store_true", help="print the plan and touch nothing")
+    return parsed
+
+
+def parse(program: str, description: str, arguments: Sequence[str] | None = None) -> Arguments:
+    """Parse the command line of a stage."""
+    found = parser(program, description).parse_args(arguments)
+    return Arguments(found.recipe, tuple(found.overrides), found.dry_run)
+
+
+def print_plan(plan: Plan) -> None:
+    """Print a plan the way `--dry-run` does in every stage."""
+    state = plan.pending or ("up to date, nothing to do" if plan.is_done else "to do")
+    print(f"{plan.stage}: {state}\n  folder  {plan.folder}")
+    for line in plan.lines:
+        print(f"  {line}")
+    for part in plan.parts:
+        print_plan(part)

@@ -1,0 +1,91 @@
+"""The recipe tables that belong to no single stage, and the part of the recipe every command sees.
+
+Kept apart from the code that uses them because that code imports torch, and checking a recipe must
+not. Each package extends `Recipe` with its own tables: data_prep, then pretrain, then finetune (the
+complete schema).
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from runtime.recipe import RecipeTable
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+
+class Engine(RecipeTable):
+    """How the DeepSpeed engine runs the model."""
+
+    ds_config: str = (
+        "cpu"  # name in ds_configs/ or a path: engine policy only (stage, offload, buckets)
+    )
+    precision: Literal["fp32", "bf16"] = (
+        "bf16"  # of parameters in the forward pass; the optimizer keeps fp32
+    )
+    collective_timeout_seconds: Positive = 1800  # a collective that waits longer ends the run
+    threads_per_rank: int | None = (
+        None  # CPU threads of a rank; None: cores divided by ranks on the machine
+    )
+
+
+class Optimizer(RecipeTable):
+    """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed."""
+
+    learning_rate: PositiveFloat = 1e-3  # peak
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: PositiveFloat = 1e-6
+    weight_decay: float = Field(default=0.01, ge=0.0)
+    clip_norm: float = Field(
+        default=1.0, ge=0.0
+    )  # largest global gradient norm; 0 switches clipping off
+
+
+class Schedule(RecipeTable):
+    """Learning rate as a share of the peak, as a function of the tokens seen."""
+
+    shape: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
+    warmup_share: Share = 0.02  # of all tokens: rises linearly from 0
+    decay_share: Share = 0.2  # of all tokens, at the end: wsd only, falls as 1 - sqrt
+    final_share: Share = 0.0  # of the peak, reached at the last token
+
+
+class Checkpoint(RecipeTable):
+    """When checkpoints are written and which are kept."""
+
+    interval_steps: Positive = 500
+    keep_last: Positive = 2
+    keep_best: bool = True  # also keep the one with the best validation result
+    keep_every_steps: int | None = Field(default=None, gt=0)  # also keep every n-th for good
+
+
+class Track(RecipeTable):
+    """What is logged and how often."""
+
+    interval_steps: Positive = 10  # console line, metrics.jsonl, TensorBoard
+
+
+class Launch(RecipeTable):
+    """How many processes run a stage and who starts them."""
+
+    launcher: Literal["local", "deepspeed", "slurm"] = "local"
+    ranks: Positive = 1  # training processes on this machine (local launcher)
+    workers: int | None = Field(default=None, gt=0)  # data processes; None: one a core
+    hostfile: Path | None = None  # for the deepspeed launcher
+
+
+class Recipe(RecipeTable):
+    """What every command reads from a recipe."""
+
+    name: str  # of the pipeline; appears in logs and reports
+    output: Path  # folder: data/, pretrain/, finetune/ and report.html go below it
+    seed: int = 0  # of every random choice
+    engine: Engine = Engine()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    checkpoint: Checkpoint = Checkpoint()
+    track: Track = Track()
+    launch: Launch = Launch()

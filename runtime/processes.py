@@ -1,0 +1,111 @@
+"""Ranks: who we are, and the few collectives that decisions and sums go through.
+
+The only importer of torch.distributed. Everything works alone (world size 1, nothing initialised).
+A decision taken on one rank that others must follow goes through `any_rank` / `all_ranks`; one not
+reduced is a hang.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+SLURM_NAMES = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+
+
+def start(timeout_seconds: float) -> None:
+    """Join the process group described by the environment; safe to call twice. All ranks call it.
+
+    Ranks come from RANK / WORLD_SIZE / LOCAL_RANK, or SLURM's names under srun; alone when neither
+    is set.
+    """
+    if dist.is_initialized():
+        return
+    if "RANK" not in os.environ and "SLURM_STEP_ID" in os.environ:
+        os.environ.update({ours: os.environ[theirs] for ours, theirs in SLURM_NAMES.items()})
+    if "RANK" not in os.environ:
+        os.environ.update(
+            RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0"
+        )
+        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(
+            backend(), store=store, rank=0, world_size=1, timeout=timedelta(seconds=timeout_seconds)
+        )
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank())
+    dist.init_process_group(backend(), timeout=timedelta(seconds=timeout_seconds))
+
+
+def stop() -> None:
+    """Leave the process group, if one was joined."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def backend() -> str:
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def device() -> torch.device:
+    """The device this rank computes on."""
+    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def sum_over_ranks(values: Sequence[float]) -> list[float]:
+    """Sum each value over all ranks in float64 (exact for counts below 2^53). All ranks call it."""
+    if world_size() == 1:
+        return [float(value) for value in values]
+    total = torch.tensor(values, dtype=torch.float64, device=device())
+    dist.all_reduce(total)
+    return [float(value) for value in total.tolist()]
+
+
+def any_rank(claim: bool) -> bool:
+    """True on every rank if the claim holds on at least one. All ranks call it."""
+    return sum_over_ranks([float(claim)])[0] > 0
+
+
+def all_ranks(claim: bool) -> bool:
+    """True on every rank only if the claim holds on all. All ranks call it."""
+    return not any_rank(not claim)
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def from_rank_0(value: T) -> T:
+    """The value rank 0 passed, on every rank (pickled between our own ranks). All ranks call it."""
+    if world_size() == 1:
+        return value
+    box: list[Any] = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]  # type: ignore[no-any-return]
+
+
+def gather(value: T) -> list[T]:
+    """The values of all ranks, in rank order, on every rank. All ranks call it."""
+    if world_size() == 1:
+        return [value]
+    boxes: list[Any] = [None] * world_size()
+    dist.all_gather_object(boxes, value)
+    return boxes
