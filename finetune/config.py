@@ -1,0 +1,47 @@
+"""The complete recipe: what fine-tuning adds to the tables of the stages before it.
+
+Torch-free; `runtime.recipe` finds `Recipe` here by name. Task tables live beside their plug-ins.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import Field, SerializeAsAny, field_validator
+
+import runtime.config
+from finetune.task import Task
+from runtime import plugins
+from runtime.config import PositiveFloat
+from runtime.recipe import RecipeTable
+
+TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+AnyTask = Annotated[SerializeAsAny[Task], plugins.table("finetune.tasks", "kind")]
+
+
+class Export(RecipeTable):
+    """Frozen models for serving, written beside each task's export."""
+
+    onnx: bool = False  # model.onnx; needs the extra `onnx`
+    opset: int = Field(default=20, ge=17, le=23)
+    parity_tolerance: PositiveFloat = 1e-3  # largest allowed difference of a logit to torch
+    parity_rows: int = Field(default=64, gt=0)  # rows of the valid file that are compared
+
+
+class Recipe(runtime.config.Recipe):
+    """The recipe as every stage can read it."""
+
+    tasks: dict[str, AnyTask] = Field(
+        default_factory=dict
+    )  # by name; the name is the folder below output/finetune/
+    export: Export = Export()
+
+    @field_validator("tasks")
+    @classmethod
+    def names_are_folders(cls, tasks: dict[str, Task]) -> dict[str, Task]:
+        for name in tasks:
+            if not TASK_NAME.fullmatch(name):
+                raise ValueError(
+                    f"task name {name!r} becomes a folder: use letters, digits, '-' and '_'"
+                )
+        return tasks
