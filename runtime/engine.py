@@ -1,0 +1,268 @@
+"""The DeepSpeed engine: joins recipe facts with engine policy, runs steps, saves and loads shards.
+
+The only importer of deepspeed. A module given to `Engine` is an `nn.Module` around a transformers
+model whose `forward(**inputs)` returns a tuple of tensors; the first is the loss *summed* over its
+targets. Sums are divided by the targets of all ranks and micro batches of the step, so neither the
+number of ranks nor gradient accumulation can change an update.
+
+A ds_config holds engine policy only (stage, offload, buckets). One that repeats a fact of the recipe
+(batch sizes, precision, optimizer, clipping) is refused: two places for one fact end up different.
+"""
+
+import functools
+import importlib.resources
+import json
+import os
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if Path("/dev/nvidiactl").exists() else "cpu")
+
+import deepspeed  # noqa: E402  (reads DS_ACCELERATOR when imported)
+import torch  # noqa: E402
+from deepspeed.checkpoint import ds_to_universal  # noqa: E402
+from deepspeed.runtime.fp16.loss_scaler import LossScaler  # noqa: E402
+from deepspeed.runtime.zero.config import ZeroStageEnum  # noqa: E402
+from deepspeed.utils import safe_get_full_fp32_param  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from transformers.integrations import HfDeepSpeedConfig  # noqa: E402
+
+from runtime import config, processes  # noqa: E402
+from runtime.errors import RecipeError  # noqa: E402
+
+Inputs = Mapping[str, Any]
+# Facts of the recipe that a ds_config must not repeat.
+RECIPE_FACTS = (
+    "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps",
+    "optimizer", "scheduler", "gradient_clipping", "fp16", "bf16", "torch_autocast", "data_types",
+    "zero_allow_untested_optimizer", "wall_clock_breakdown", "steps_per_print", "checkpoint",
+)  # fmt: skip
+# The two classes inside DeepSpeed's shards that weights_only loading has to know.
+SAFE_CLASSES = [ZeroStageEnum, LossScaler]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples per optimizer step over all ranks, and samples per rank per forward."""
+
+    global_size: int
+    micro_size: int
+
+    def accumulation(self, world_size: int) -> int:
+        """Micro batches per rank and step. Raises RecipeError with the nearest values that fit."""
+        portion = self.micro_size * world_size
+        if self.global_size % portion:
+            below = self.global_size // portion * portion
+            nearest = f"{below} or {below + portion}" if below else str(portion)
+            raise RecipeError(
+                f"the global batch size ({self.global_size}) must be a multiple of the micro batch "
+                f"size x world size = {self.micro_size} x {world_size} = {portion}; "
+                f"nearest: {nearest}"
+            )
+        return self.global_size // portion
+
+
+def read_ds_config(name: str) -> dict[str, Any]:
+    """Read a ds_config by name (from ds_configs/) or path. Raises RecipeError if it cannot be used."""
+    path = Path(name)
+    if path.suffix != ".json":
+        known = importlib.resources.files("ds_configs")
+        path = Path(str(known / f"{name}.json"))
+        if not path.is_file():
+            options = sorted(
+                item.name.removesuffix(".json")
+                for item in known.iterdir()
+                if item.name.endswith(".json")
+            )
+            raise RecipeError(
+                f"engine.ds_config {name!r} is neither a name in ds_configs/ ({', '.join(options)}) "
+                "nor a path ending in .json"
+            )
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read engine.ds_config {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise RecipeError(f"engine.ds_config {path} is not valid JSON: {error}") from None
+    repeated = [key for key in RECIPE_FACTS if key in found]
+    if repeated:
+        raise RecipeError(
+            f"engine.ds_config {path} sets {', '.join(repeated)}, which the recipe decides; "
+            "remove them there and set [train], [optimizer] or [engine] in the recipe"
+        )
+    return dict(found)
+
+
+def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int) -> dict[str, Any]:
+    """The complete DeepSpeed configuration: policy from the file, facts from the recipe."""
+    accumulation = batch.accumulation(world)
+    return {
+        **read_ds_config(table.ds_config),
+        "train_batch_size": batch.global_size,
+        "train_micro_batch_size_per_gpu": batch.micro_size,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": clip_norm,
+        "bf16": {"enabled": table.precision == "bf16"},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1 << 60,
+    }
+
+
+def start_communication() -> None:
+    """Let DeepSpeed use the process group that is already there, without compiling anything."""
+    # Private, pinned by range: marks the CPU shared-memory collective as absent. It would be compiled
+    # for half a minute and serves only inference_all_reduce.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(processes.backend(), auto_mpi_discovery=False, verbose=False)
+
+
+class Engine:
+    """One model under DeepSpeed. Every method is called by all ranks."""
+
+    def __init__(
+        self,
+        make_module: Callable[[], nn.Module],
+        table: config.Engine,
+        optimizer: config.Optimizer,
+        batch: Batch,
+        seed: int,
+    ) -> None:
+        world = processes.world_size()
+        self.accumulation = batch.accumulation(world)
+        joined = join_config(table, optimizer.clip_norm, batch, world)
+        self.stage = int(joined.get("zero_optimization", {}).get("stage", 0))
+        start_communication()
+        torch.manual_seed(seed)
+        # Under ZeRO-3 transformers builds the model in shards as long as this object is alive.
+        self._hf_config = HfDeepSpeedConfig(joined) if self.stage == 3 else None
+        module = make_module()
+        adamw = torch.optim.AdamW(
+            parameter_groups(module, optimizer.weight_decay),
+            lr=optimizer.learning_rate,
+            betas=optimizer.betas,
+            eps=optimizer.eps,
+            fused=True,
+        )
+        self._engine: Any = deepspeed.initialize(model=module, optimizer=adamw, config=joined)[0]
+        self.device = self._engine.device
+        self._micro_batches_done = 0
+        # Ranks see different samples, so they draw different dropout masks.
+        torch.manual_seed(seed + 1 + processes.rank())
+
+    @property
+    def module(self) -> nn.Module:
+        """The module as it was made; its parameters may be sharded."""
+        return self._engine.module  # type: ignore[no-any-return]
+
+    def accumulate(self, inputs: Inputs, num_targets: float) -> Tensor:
+        """Forward and backward of one micro batch; returns its summed loss, detached.
+
+        `num_targets` counts the targets of all ranks and micro batches of this step.
+        """
+        self._engine.train()
+        loss_sum = self._engine(**self.to_device(inputs))[0]
+        # Cancels DeepSpeed's average over micro batches and ranks.
+        scale = self.accumulation * processes.world_size() / num_targets
+        self._engine.backward(loss_sum * scale)
+        self._micro_batches_done += 1
+        if self._micro_batches_done < self.accumulation:
+            self._engine.step()  # counts the micro batch; nothing is updated yet
+        return loss_sum.detach()  # type: ignore[no-any-return]
+
+    def step(self, learning_rate: float) -> float:
+        """Update the parameters from the accumulated gradients; returns the gradient norm before clipping."""
+        if self._micro_batches_done != self.accumulation:
+            raise AssertionError(f"{self._micro_batches_done} of {self.accumulation} micro batches")
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._engine.step()
+        self._micro_batches_done = 0
+        return float(self._engine.get_global_grad_norm() or 0.0)
+
+    @torch.no_grad()
+    def evaluate(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Forward without gradients in evaluation mode: what the module returns."""
+        self._engine.eval()
+        return tuple(self._engine(**self.to_device(inputs)))
+
+    def to_device(self, inputs: Inputs) -> dict[str, Any]:
+        return {
+            name: value.to(self.device, non_blocking=True) if hasattr(value, "to") else value
+            for name, value in inputs.items()
+        }
+
+    def full_parameters(self) -> dict[str, Tensor] | None:
+        """Every parameter in fp32 by name, on rank 0 (None elsewhere)."""
+        found: dict[str, Tensor] = {}
+        for name, parameter in self.module.named_parameters():
+            whole = safe_get_full_fp32_param(parameter)
+            whole = parameter.detach() if whole is None else whole
+            if processes.rank() == 0:
+                found[name] = whole.reshape(full_shape(parameter)).float().cpu().clone()
+        if processes.rank() != 0:
+            return None
+        for name, buffer in self.module.state_dict().items():
+            if name not in found and not hasattr(buffer, "ds_id") and buffer.numel():
+                found[name] = buffer.detach().cpu().clone()
+        return found
+
+    def num_parameters(self) -> int:
+        """Parameters of the whole model, shared ones counted once."""
+        return sum(full_shape(parameter).numel() for parameter in self.module.parameters())
+
+    def save_shards(self, folder: Path) -> None:
+        """Write this engine's shards into `folder`; DeepSpeed's own `latest` is never written."""
+        self._engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+
+    def load_shards(self, folder: Path, is_universal: bool) -> None:
+        """Load shards saved by the same number of ranks, or a universal checkpoint from any."""
+        self._engine._config.load_universal_checkpoint = is_universal
+        with safe_unpickling():
+            self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
+        self._engine._config.load_universal_checkpoint = False
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices are decayed; norms, biases and other vectors are not."""
+    decayed = [p for p in module.parameters() if len(full_shape(p)) >= 2]
+    plain = [p for p in module.parameters() if len(full_shape(p)) < 2]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def full_shape(parameter: nn.Parameter) -> torch.Size:
+    """The shape of a parameter whether or not ZeRO-3 has sharded it."""
+    return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
+
+
+@contextmanager
+def safe_unpickling() -> Iterator[None]:
+    """Every torch.load inside reads tensors and plain values only, whatever DeepSpeed asks for."""
+    torch.serialization.add_safe_globals(SAFE_CLASSES)
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+
+
+def convert_to_universal(source: Path, target: Path) -> None:
+    """Rewrite a checkpoint so that any number of ranks can load it. One process calls it."""
+    arguments = Namespace(
+        input_folder=str(source),
+        output_folder=str(target),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=False,
+    )
+    with safe_unpickling():
+        ds_to_universal.main(arguments)
