@@ -1,0 +1,1 @@
+"""Cleaning steps: one file each, found by file name. The contract is in `data_prep/cleaning.py`."""

@@ -1,0 +1,7 @@
+"""Unicode clean-up."""
+
+from data_prep.cleaning import Step
+
+
+class Params(Step):
+    """."""

@@ -1,0 +1,42 @@
+"""Cleaning: run the steps a recipe lists, in that order, over one document.
+
+A step is a module in `data_prep/clean/` with a `Params(Step)` table and
+`clean(document, params) -> Document | Reject`, a pure function.
+"""
+
+from typing import Annotated, Any, cast
+
+from pydantic import Field, SerializeAsAny
+
+from data_prep.documents import Document, Reject
+from runtime import plugins
+from runtime.recipe import RecipeTable
+
+STEPS = "data_prep.clean"
+
+
+class Step(RecipeTable):
+    """One cleaning step."""
+
+    step: str  # file name in data_prep/clean, or the dotted path of a module elsewhere
+
+
+AnyStep = Annotated[SerializeAsAny[Step], plugins.table(STEPS, "step")]
+
+
+class Clean(RecipeTable):
+    """What is done to every document before duplicates are looked for."""
+
+    steps: tuple[AnyStep, ...] = Field(  # in this order; [] leaves the text as it was read
+        default=cast(Any, ({"step": "unicode"},))
+    )
+
+
+def clean(document: Document, table: Clean) -> Document | Reject:
+    """The document after all steps, or the reject of the first step that turned it away."""
+    for step in table.steps:
+        result = plugins.find(STEPS, step.step).clean(document, step)
+        if isinstance(result, Reject):
+            return result
+        document = result
+    return document

@@ -1,0 +1,40 @@
+"""The part of a recipe that data preparation reads: composes the tables, checks them together."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+import runtime.config
+from data_prep.cleaning import Clean
+from data_prep.dedup import Dedup
+from data_prep.mixture import Mixture
+from data_prep.packing import Packing
+from data_prep.sources import AnySource, SourceName
+from data_prep.tokenizer import Tokenizer
+
+
+class Recipe(runtime.config.Recipe):
+    """What `python -m data_prep` reads from a recipe."""
+
+    sources: dict[
+        SourceName, AnySource
+    ] = {}  # in order of priority: the first copy of a text stays
+    clean: Clean = Clean()
+    dedup: Dedup = Dedup()
+    tokenizer: Tokenizer = Tokenizer()
+    packing: Packing = Packing()
+    mixture: Mixture = Mixture()
+
+    @model_validator(mode="after")
+    def names_known_sources(self) -> Self:
+        for place, weights in (
+            ("mixture.weights", self.mixture.weights),
+            ("tokenizer.source_weights", self.tokenizer.source_weights),
+        ):
+            unknown = sorted(set(weights) - set(self.sources))
+            if unknown and self.sources:
+                raise ValueError(
+                    f"{place} names {', '.join(unknown)}, which is not in [sources]; "
+                    f"sources are: {', '.join(self.sources)}"
+                )
+        return self

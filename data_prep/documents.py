@@ -1,0 +1,62 @@
+"""A document, and what takes its place when it cannot be used.
+
+Readers yield `Document | Reject`; cleaning steps return one of the two. Nothing vanishes: a reject
+carries its reason and a sample of the text, and both are counted in the manifest.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+SAMPLE_CHARACTERS = 200
+
+# quarantined: the input is damaged. dropped: readable, but a cleaning rule turned it away.
+Kind = Literal["quarantined", "dropped"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text with where it came from."""
+
+    id: str
+    text: str
+    source: str
+    domain: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A document that is not used, why, and how it began."""
+
+    id: str
+    reason: str  # short and from a small set: it is a key of the counts
+    sample: str = ""  # the beginning of the text, or of what could be read of it
+    kind: Kind = "dropped"
+
+
+def quarantine(id: str, reason: str, sample: str | bytes = "") -> Reject:
+    """A reject for damaged input."""
+    if isinstance(sample, bytes):
+        sample = sample[: 4 * SAMPLE_CHARACTERS].decode("utf-8", errors="backslashreplace")
+    return Reject(id, reason, sample[:SAMPLE_CHARACTERS], "quarantined")
+
+
+def drop(document: Document, reason: str) -> Reject:
+    """A reject for a document that a cleaning rule turned away."""
+    return Reject(document.id, reason, document.text[:SAMPLE_CHARACTERS])
+
+
+def check(document: Document, max_bytes: int) -> Document | Reject:
+    """Quarantine what no later step could store: NUL characters, lone surrogates, excess size."""
+    if "\x00" in document.text:
+        return quarantine(document.id, "contains NUL", document.text.replace("\x00", "\\x00"))
+    if len(document.text) > max_bytes:
+        return quarantine(document.id, "longer than max_document_bytes", document.text)
+    try:
+        size = len(document.text.encode("utf-8"))
+    except UnicodeEncodeError:
+        sample = document.text[:SAMPLE_CHARACTERS].encode("utf-8", "backslashreplace")
+        return quarantine(document.id, "not valid Unicode", sample)
+    if size > max_bytes:
+        return quarantine(document.id, "longer than max_document_bytes", document.text)
+    return document
