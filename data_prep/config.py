@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 import runtime.config
 from data_prep.cleaning import Clean
@@ -16,9 +16,7 @@ from data_prep.tokenizer import Tokenizer
 class Recipe(runtime.config.Recipe):
     """What `python -m data_prep` reads from a recipe."""
 
-    sources: dict[
-        SourceName, AnySource
-    ] = {}  # in order of priority: the first copy of a text stays
+    sources: dict[SourceName, AnySource] = Field(default={})  # first copy of a text stays
     clean: Clean = Clean()
     dedup: Dedup = Dedup()
     tokenizer: Tokenizer = Tokenizer()

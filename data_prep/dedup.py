@@ -1,6 +1,7 @@
 """Which documents repeat another."""
 
 from typing import Literal
+
 from runtime.recipe import RecipeTable
 
 

@@ -39,7 +39,7 @@ class Mixture(RecipeTable):
     """What share of the training tokens each source gets."""
 
     strategy: Literal["proportional", "fixed", "temperature"] = "proportional"  # by size of source
-    weights: dict[str, PositiveFloat] = {}  # fixed: one a source, any scale
+    weights: dict[str, PositiveFloat] = Field(default={})  # fixed: one a source, any scale
     temperature: float = Field(default=0.7, gt=0.0, le=1.0)  # temperature: weight = size^this
 
     @model_validator(mode="after")
@@ -104,9 +104,9 @@ def sample_order(
     """
     if len(counts) != len(weights) or not any(weight > 0 for weight in weights):
         raise ValueError(f"{len(counts)} counts and weights {list(weights)} do not fit")
-    for number, (size, weight) in enumerate(zip(counts, weights, strict=True)):
-        if weight < 0 or (weight > 0 and size < 1):
-            raise ValueError(f"source {number} has weight {weight} and {size} samples")
+    for number, (num_samples, weight) in enumerate(zip(counts, weights, strict=True)):
+        if weight < 0 or (weight > 0 and num_samples < 1):
+            raise ValueError(f"source {number} has weight {weight} and {num_samples} samples")
     source = np.empty(count, np.int16)
     draw = np.empty(count, np.int64)  # how many samples the source gave before this one
     numbers = np.arange(start, start + count, dtype=np.int64)
@@ -122,12 +122,12 @@ def sample_order(
         is_left = taken(index + 1, share) > before
         pending.append((left, before[is_left], place[is_left]))
         pending.append((right, (index - before)[~is_left], place[~is_left]))
-    size = np.asarray(counts, np.int64)[source]
-    epoch, sample = np.divmod(draw, np.maximum(size, 1))
-    for number, total in enumerate(counts):
+    epoch, sample = np.divmod(draw, np.asarray(counts, np.int64)[source])
+    for number, num_samples in enumerate(counts):
         mine = np.flatnonzero(source == number)
         if len(mine):
-            sample[mine] = permute(sample[mine], total, epoch_keys(seed, number, epoch[mine]))
+            keys = epoch_keys(seed, number, epoch[mine])
+            sample[mine] = permute(sample[mine], num_samples, keys)
     return Order(source, sample, epoch)
 
 

@@ -1,7 +1,9 @@
 """How documents become samples."""
 
 from typing import Literal, Self
+
 from pydantic import Field, model_validator
+
 from runtime.config import Positive
 from runtime.recipe import RecipeTable
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 from typing import Self
+
 from pydantic import Field, model_validator
+
 from runtime.config import Positive, PositiveFloat
 from runtime.recipe import RecipeTable
 
@@ -14,7 +16,7 @@ class Tokenizer(RecipeTable):
     vocab_size: int = Field(default=32_768, ge=320, multiple_of=64)  # trained only
     character_coverage: float = Field(default=0.9995, gt=0.9, le=1.0)  # rest: spelt in bytes
     sample_bytes: Positive = 1 << 25  # of text to train on, drawn from the training documents
-    source_weights: dict[str, PositiveFloat] = {}  # of that sample; empty: by size of the sources
+    source_weights: dict[str, PositiveFloat] = Field(default={})  # of that sample; empty: by size
 
     @model_validator(mode="after")
     def trains_or_takes(self) -> Self:
