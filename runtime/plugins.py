@@ -9,6 +9,7 @@ checked by its plug-in.
 import difflib
 import json
 import pkgutil
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -48,18 +49,22 @@ def find(group: str, name: str) -> ModuleType:
     return import_module(dotted)
 
 
-def table(group: str, key: str, default: str | None = None) -> BeforeValidator:
-    """A validator that checks a recipe table with the `Params` of the plug-in that its `key`
-    names."""
+@dataclass(frozen=True)
+class TableCheck:
+    """Checks a recipe table with the `Params` of the plug-in that its `key` names."""
 
-    def check(value: Any) -> Any:
+    group: str
+    key: str
+    default: str | None = None
+
+    def __call__(self, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        name = value.get(key, default)
+        name = value.get(self.key, self.default)
         if not isinstance(name, str):
-            raise ValueError(f"needs `{key}`, one of: {', '.join(names(group))}")
+            raise ValueError(f"needs `{self.key}`, one of: {', '.join(names(self.group))}")
         try:
-            schema = find(group, name).Params
+            schema = find(self.group, name).Params
         except RecipeError as error:
             raise ValueError(str(error)) from None
         try:
@@ -72,4 +77,8 @@ def table(group: str, key: str, default: str | None = None) -> BeforeValidator:
                 {"plugin_error": error, "plugin_schema": schema},
             ) from None
 
-    return BeforeValidator(check)
+
+def table(group: str, key: str, default: str | None = None) -> BeforeValidator:
+    """A validator that checks a recipe table with the `Params` of the plug-in that its `key`
+    names."""
+    return BeforeValidator(TableCheck(group, key, default))

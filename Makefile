@@ -1,0 +1,60 @@
+# What people and CI run. Everything happens in .venv, which is made anew when requirements.lock
+# changes; nothing outside this folder is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+TORCH := 2.13.0
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.PHONY: quickstart test check docs lock clean
+
+ifeq ($(TEXTMILL_QUICKSTART),hub)
+QUICKSTART := recipes/quickstart-hub.toml
+else
+QUICKSTART := recipes/quickstart.toml
+endif
+
+quickstart: $(STAMP)
+ifneq ($(TEXTMILL_QUICKSTART),hub)
+	$(BIN)/python recipes/quickstart_corpus.py runs/quickstart/corpus
+endif
+	$(BIN)/textmill run $(QUICKSTART)
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# docs/recipe.md and docs/recipe.schema.json, from the models and the comments of their fields.
+docs: $(STAMP)
+	$(BIN)/python -m runtime.schema docs/
+
+# The stamp holds a copy of the lock it was made from: a newer file date alone (git checkout) is no
+# reason to install again.
+$(STAMP): requirements.lock setup.py
+	@if [ -f $(STAMP) ] && cat requirements.lock setup.py | cmp -s - $(STAMP); then \
+		touch $(STAMP); \
+	else \
+		set -x; \
+		[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; \
+		$(BIN)/python -m pip install --quiet --requirement requirements.lock; \
+		$(BIN)/python -m pip install --quiet --no-deps --editable .; \
+		cat requirements.lock setup.py > $(STAMP); \
+	fi
+
+# Every version that an installation of today would get, tested together. torch is named exactly:
+# a range may choose a build for another kind of machine.
+lock:
+	set -x; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder/venv"; \
+	"$$folder/venv/bin/python" -m pip install --quiet torch==$(TORCH) \
+		--editable '.[dedup,search,onnx,test]'; \
+	"$$folder/venv/bin/python" -m pip freeze --exclude-editable \
+		| sed -E 's/\+[a-z0-9.]+$$//' > "$$folder/lock"; \
+	cp "$$folder/lock" requirements.lock
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
