@@ -13,9 +13,9 @@ Each shard is four plain .npy files:
     offsets    int64 (N + 1,): segments of sample n are lengths[offsets[n] : offsets[n + 1]]
     documents  uint64 (M,): document of each segment, xxh3_64 of "source/id"
 
-A segment is [CLS] text [SEP]. The manifest keeps the size of every file and an xxh3_64 of each 4 MiB
-block of its bytes. Opening compares names and sizes; a block is checked when it is first read, or
-all of them by `verify`. A fault is a DataError that names the file and the block.
+A segment is [CLS] text [SEP]. The manifest keeps the size of every file and an xxh3_64 of each
+4 MiB block of its bytes. Opening compares names and sizes; a block is checked when it is first
+read, or all of them by `verify`. A fault is a DataError that names the file and the block.
 """
 
 import io
@@ -87,7 +87,9 @@ def write_shard(
     documents: NDArray[np.uint64],
 ) -> dict[str, Any]:
     """Write the four files of a shard, each whole or not at all; return its manifest entry."""
-    arrays = dict(zip(KINDS, (tokens, lengths, offsets, documents), strict=True))
+    arrays: dict[str, NDArray[Any]] = {
+        "tokens": tokens, "lengths": lengths, "offsets": offsets, "documents": documents
+    }  # fmt: skip
     return {
         "name": name,
         "num_samples": len(tokens),
@@ -273,7 +275,7 @@ class Corpus:
         faults = []
         for source in self.sources:
             for split in ("train", "valid"):
-                for shard in self.reader(source, split).shards:  # type: ignore[arg-type]
+                for shard in self.reader(source, split).shards:
                     for file in shard.files.values():
                         faults += block_faults(file)
         if faults:
