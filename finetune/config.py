@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-import runtime.config
+import pretrain.config
 from finetune.task import Task
 from runtime import plugins
 from runtime.config import PositiveFloat
@@ -28,7 +28,7 @@ class Export(RecipeTable):
     parity_rows: int = Field(default=64, gt=0)  # rows of the valid file that are compared
 
 
-class Recipe(runtime.config.Recipe):
+class Recipe(pretrain.config.Recipe):
     """The recipe as every stage can read it."""
 
     tasks: dict[str, AnyTask] = Field(

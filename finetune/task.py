@@ -6,11 +6,12 @@ A plug-in in `finetune/tasks/` is torch-free and provides
     read(path, params) -> Dataset                 rows with gold labels, and what reading counted
     label_set(dataset, params) -> list[str]       from the training rows
     check_labels(dataset, labels)                 DataError at the first unknown label
-    encode(dataset, tokenizer, labels, max_length) -> Encoded
-    decode(encoded, logits) -> list[prediction]   one for each row, in row order
+    encode(dataset, tokenizer, labels, params, max_length) -> Encoded
+    decode(dataset, encoded, logits, labels) -> list[prediction]      one a row, in row order
     score(dataset, predictions, labels) -> Scores
-    baselines(train, dataset, labels) -> dict     scores of predictors that need no model
-    texts / answers                               see finetune/predict.py
+    baselines(train, dataset, labels) -> dict     metrics of predictors that need no model
+    from_inputs(inputs, params) -> Dataset        rows to predict, from JSON objects, without labels
+    answer(row, prediction, labels) -> dict       a prediction as JSON
 A `Window` is one model input. Its logits, reduced to the scored outputs, are an array of one row
 per target: for a token head the outputs at `positions`, for a sequence head the single output.
 """
@@ -48,7 +49,9 @@ class Task(RecipeTable):
     weight_decay: NonNegative = 0.01
     warmup_share: Share = 0.1  # of all steps
     decay: Literal["linear", "cosine", "constant"] = "linear"  # after the warm-up
-    max_length: int = Field(default=512, ge=8)  # tokens per model input, special ones included
+    max_length: int | None = Field(
+        default=None, ge=8
+    )  # tokens per model input, special ones included; None: what the encoder allows, at most 512
     evaluations_per_epoch: Positive = 1
     patience: int | None = Field(
         default=None, ge=1
@@ -71,7 +74,7 @@ class Dataset:
 
     path: Path
     rows: list[Any]
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,16 +84,16 @@ class Window:
     row: int  # index into Dataset.rows
     input_ids: NDArray[np.int32]  # (T,)
     token_type_ids: NDArray[np.int32] | None  # (T,); only for pairs
-    positions: NDArray[np.int32]  # (N,) scored outputs; a sequence head has the single 0
-    targets: NDArray[np.int64]  # (N,) label ids
+    positions: NDArray[np.int64]  # (N,) scored outputs; a sequence head has the single 0
+    targets: NDArray[np.int64]  # (N,) label ids, IGNORED where no label is known
+    words: NDArray[np.int64]  # (N,) which word of the row each belongs to; a sequence head: 0
 
 
 @dataclass(frozen=True)
 class Encoded:
     """A data set as model inputs, and what encoding counted (cut tokens, words without tokens)."""
 
-    windows: list[Window]
-    num_rows: int
+    windows: list[Window]  # in row order
     counts: dict[str, int] = field(default_factory=dict)
 
 
