@@ -1,0 +1,204 @@
+"""What TensorBoard, metrics.jsonl and the console show, above all after a resume."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.util import tensor_util
+
+from runtime import tracking
+from runtime.tracking import Tracker, console_line, duration, short_count
+
+
+def points(folder: Path, tag: str) -> list[tuple[int, float]]:
+    """The points that TensorBoard's slow loader (--load_fast=false) draws: it purges, or not."""
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return [
+        (event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
+        for event in accumulator.Tensors(tag)
+    ]
+
+
+def lines(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / tracking.METRICS).read_text().splitlines()]
+
+
+def run(folder: Path, start_step: int, last_step: int, loss: float) -> None:
+    """Log steps after `start_step` up to `last_step`, as a run resumed there would."""
+    with Tracker(folder, start_step, total_steps=20, is_writer=True) as tracker:
+        for step in range(start_step + 1, last_step + 1):
+            tracker.log(step, {"loss/train": loss})
+
+
+def test_all_three_places_hold_the_same_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Tracker(tmp_path, 0, total_steps=200, is_writer=True) as tracker:
+        tracker.log(10, {"loss/train": 3.5, "optim/learning_rate": 2e-4})
+        tracker.log(20, {"loss/train": 3.25, "optim/learning_rate": 3e-4})
+    assert points(tmp_path, "loss/train") == [(10, 3.5), (20, 3.25)]
+    assert dict(points(tmp_path, "optim/learning_rate")) == pytest.approx({10: 2e-4, 20: 3e-4})
+    found = [{key: row[key] for key in row if key != "time"} for row in lines(tmp_path)]
+    assert found == [
+        {"step": 10, "loss/train": 3.5, "optim/learning_rate": 2e-4},
+        {"step": 20, "loss/train": 3.25, "optim/learning_rate": 3e-4},
+    ]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("step  10/200  loss  3.500  lr 2.0e-4")
+    assert second.startswith("step  20/200  loss  3.250  lr 3.0e-4")
+
+
+def test_a_resume_draws_no_step_twice(tmp_path: Path) -> None:
+    run(tmp_path, 0, 8, loss=1.0)  # killed after step 8; its last checkpoint is of step 5
+    run(tmp_path, 5, 10, loss=2.0)
+    expected = [(step, 1.0) for step in range(1, 6)] + [(step, 2.0) for step in range(6, 11)]
+    assert points(tmp_path, "loss/train") == expected
+    assert [(row["step"], row["loss/train"]) for row in lines(tmp_path)] == expected
+
+
+def test_several_resumes_and_one_at_the_same_step(tmp_path: Path) -> None:
+    for start, last, loss in ((0, 4, 1.0), (2, 7, 2.0), (2, 9, 3.0), (9, 10, 4.0)):
+        run(tmp_path, start, last, loss)
+    expected = [(1, 1.0), (2, 1.0), *((step, 3.0) for step in range(3, 10)), (10, 4.0)]
+    assert points(tmp_path, "loss/train") == expected
+    assert [(row["step"], row["loss/train"]) for row in lines(tmp_path)] == expected
+
+
+def test_a_run_killed_before_its_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+    with Tracker(tmp_path, 0, total_steps=20, is_writer=True) as tracker:
+        tracker.log(0, {"loss/valid": 9.0})
+        tracker.log(1, {"loss/valid": 8.0})
+    with Tracker(tmp_path, 0, total_steps=20, is_writer=True) as tracker:
+        tracker.log(0, {"loss/valid": 7.0})
+    assert points(tmp_path, "loss/valid") == [(0, 7.0)]
+    assert [row["loss/valid"] for row in lines(tmp_path)] == [7.0]
+
+
+def test_files_torn_by_a_kill_are_survived(tmp_path: Path) -> None:
+    run(tmp_path, 0, 5, loss=1.0)
+    for path in (next(tmp_path.glob("events.*")), tmp_path / tracking.METRICS):
+        path.write_bytes(path.read_bytes()[:-7])
+    run(tmp_path, 3, 6, loss=2.0)
+    expected = [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0), (6, 2.0)]
+    assert points(tmp_path, "loss/train") == expected
+    assert [(row["step"], row["loss/train"]) for row in lines(tmp_path)] == expected
+
+
+def test_event_files_sort_in_the_order_of_starts_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for now, start in ((2000.0, 0), (2000.0, 1), (1000.0, 2)):
+        monkeypatch.setattr(tracking.time, "time", lambda now=now: now)
+        run(tmp_path, start, start + 1, loss=float(start))
+    assert [path.name.split(".")[3] for path in sorted(tmp_path.glob("events.*"))] == [
+        "0000002000",
+        "0000002001",
+        "0000002002",
+    ]
+    assert points(tmp_path, "loss/train") == [(1, 0.0), (2, 1.0), (3, 2.0)]
+
+
+def test_numbers_that_are_not_finite_stay_valid_json(tmp_path: Path) -> None:
+    with Tracker(tmp_path, 0, total_steps=20, is_writer=True) as tracker:
+        tracker.log(1, {"loss/train": math.nan, "optim/gradient_norm": math.inf})
+    (row,) = lines(tmp_path)
+    assert row["loss/train"] == "nan"
+    assert row["optim/gradient_norm"] == "inf"
+    assert float(str(row["optim/gradient_norm"])) == math.inf
+
+
+def test_the_logged_numbers_are_on_disk_at_once(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, 0, total_steps=20, is_writer=True)
+    tracker.log(1, {"loss/train": 1.5})
+    assert points(tmp_path, "loss/train") == [(1, 1.5)]
+    assert [row["loss/train"] for row in lines(tmp_path)] == [1.5]
+    tracker.flush()
+    tracker.close()
+    tracker.close()
+
+
+def test_ranks_that_do_not_write_leave_no_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Tracker(tmp_path / "run", 0, total_steps=20, is_writer=False) as tracker:
+        tracker.log(1, {"loss/train": 1.0})
+        tracker.text("recipe", "x", 0)
+        tracker.flush()
+    assert not (tmp_path / "run").exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_text_and_layout_reach_their_plugins(tmp_path: Path) -> None:
+    for start in (0, 4):
+        with Tracker(tmp_path, start, total_steps=20, is_writer=True) as tracker:
+            tracker.text("recipe", f"from {start}", start)
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert accumulator.SummaryMetadata("recipe").plugin_data.plugin_name == "text"
+    texts = [
+        tensor_util.make_ndarray(event.tensor_proto) for event in accumulator.Tensors("recipe")
+    ]
+    assert [text.item().decode() for text in texts] == ["from 0", "from 4"]
+    tag = "custom_scalars__config__"
+    assert accumulator.SummaryMetadata(tag).plugin_data.plugin_name == "custom_scalars"
+    content = tensor_util.make_ndarray(accumulator.Tensors(tag)[0].tensor_proto).item()
+    layout = layout_pb2.Layout.FromString(content)
+    assert [category.title for category in layout.category] == list(tracking.LAYOUT)
+    assert layout.category[0].chart[0].multiline.tag == ["loss/train", "loss/valid"]
+
+
+def test_console_line_is_aligned_and_has_units() -> None:
+    line = console_line(
+        1200,
+        50000,
+        {
+            "loss/train": 3.4119,
+            "optim/learning_rate": 2.9e-4,
+            "optim/gradient_norm": 0.812,
+            "perf/tokens_per_second": 412_345.0,
+            "mem/resident_gib": 3.2,
+            "mem/device_peak_gib": 62.14,
+        },
+        seconds_left=11_520.0,
+    )
+    assert line == (
+        "step  1200/50000  loss  3.412  lr 2.9e-4  grad  0.81  412k tok/s   62.1 GiB  eta 3h12m"
+    )
+
+
+def test_console_line_of_an_evaluation() -> None:
+    metrics = {"loss/valid": 2.5, "loss_by_domain/law": 2.25, "eval/f1": 0.91234}
+    assert console_line(5, 20, metrics, 60.0) == "step  5/20  valid  2.500  law 2.25  f1 0.9123"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0s"), (59.6, "1m0s"), (200, "3m20s"), (11_520, "3h12m"), (190_000, "2d4h")],
+)
+def test_durations_as_people_say_them(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (873.4, "873"), (999.7, "1000"), (41_300, "41k"), (2_880, "2.9k"), (1.2e6, "1.2M")],
+)
+def test_counts_fit_in_few_characters(value: float, shown: str) -> None:
+    assert short_count(value) == shown
+
+
+def test_time_left_follows_the_recent_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    tracker = Tracker(tmp_path, 100, total_steps=1000, is_writer=True)
+    assert tracker.seconds_left(100) is None
+    tracker.log(110, {"loss/train": 1.0})
+    tracker.log(120, {"loss/train": 1.0})
+    assert tracker.seconds_left(120) == pytest.approx(880.0)
+    tracker.close()
