@@ -16,11 +16,13 @@ from runtime.recipe import RecipeTable
 class Model(RecipeTable):
     """The encoder: a shape to start from scratch, or a checkpoint to continue."""
 
-    checkpoint: str | None = None  # folder or hub id to continue from; the shape below is then ignored
-    architecture: Literal["modernbert", "bert", "roberta"] = "modernbert"
-    num_layers: Positive = 22
-    hidden_size: Positive = 768
-    num_heads: Positive = 12
+    checkpoint: str | None = (
+        None  # folder or hub id to continue from; the shape below is then ignored
+    )
+    architecture: Literal["modernbert", "bert", "roberta"] = "modernbert"  # transformers class
+    num_layers: Positive = 22  # of the encoder
+    hidden_size: Positive = 768  # width of a token's vector
+    num_heads: Positive = 12  # of attention; must divide hidden_size
     intermediate_size: Positive = 1152  # of the feed-forward layers
     max_positions: Positive | None = None  # longest input in tokens; None: the samples' length
     local_window: Positive = 128  # ModernBERT: tokens attended around a token in local layers
@@ -33,14 +35,14 @@ class Model(RecipeTable):
             given = sorted(self.model_fields_set - {"checkpoint"})
             if given:
                 raise ValueError(
-                    f"model.checkpoint brings its own shape, so {', '.join(given)} would be ignored; "
-                    "remove them or remove checkpoint"
+                    f"model.checkpoint brings its own shape, so {', '.join(given)} would be "
+                    "ignored; remove them or remove checkpoint"
                 )
         elif self.hidden_size % self.num_heads:
+            below = self.num_heads * (self.hidden_size // self.num_heads)
             raise ValueError(
                 f"hidden_size ({self.hidden_size}) must be a multiple of num_heads "
-                f"({self.num_heads}); nearest: {self.num_heads * (self.hidden_size // self.num_heads)}"
-                f" or {self.num_heads * (self.hidden_size // self.num_heads + 1)}"
+                f"({self.num_heads}); nearest: {below} or {below + self.num_heads}"
             )
         return self
 
@@ -68,7 +70,7 @@ class Train(RecipeTable):
     total_tokens: Positive  # of training, padding included; rounded up to whole steps
     global_batch_size: Positive = 256  # samples per optimizer step over all ranks
     micro_batch_size: Positive = 16  # samples per rank per forward
-    evaluate_every_steps: Positive = 500
+    evaluate_every_steps: Positive = 500  # and before the first step and after the last
     validation_samples: Positive = 256  # per source, at most, at every evaluation
 
 
@@ -83,5 +85,7 @@ class Recipe(data_prep.config.Recipe):
     def model_is_trained(self) -> Self:
         if (self.model is None) != (self.train is None):
             present, absent = ("model", "train") if self.model else ("train", "model")
-            raise ValueError(f"[{present}] needs [{absent}]: pretraining takes both tables or neither")
+            raise ValueError(
+                f"[{present}] needs [{absent}]: pretraining takes both tables or neither"
+            )
         return self

@@ -1,14 +1,14 @@
 """Checkpoints that are whole or absent, verified before use, and exact.
 
-A run folder holds `checkpoints/step-00000100/` with DeepSpeed's shards, one `rng-RANK.pt` a rank and
-`MANIFEST.json`: files with sizes and XXH3 hashes, world size, position of the run, fingerprints,
-versions. Saving: all ranks write into `step-N.tmp`; files are fsynced and hashed, the work shared by
-the ranks; then rank 0 writes the manifest, renames the folder and replaces `LATEST` by rename. A folder
-named `step-N` is therefore complete.
+A run folder holds `checkpoints/step-00000100/` with DeepSpeed's shards, one `rng-RANK.pt` a rank
+and `MANIFEST.json`: files with sizes and XXH3 hashes, world size, position of the run,
+fingerprints, versions. Saving: all ranks write into `step-N.tmp`; files are fsynced and hashed, the
+work shared by the ranks; then rank 0 writes the manifest, renames the folder and replaces `LATEST`
+by rename. A folder named `step-N` is therefore complete.
 
-Loading: the newest checkpoint whose hashes verify; a damaged one is named and the one before is used.
-Hashes are checked before anything is unpickled, and unpickling accepts tensors and plain values only.
-A checkpoint of another number of ranks is first rewritten as a universal one.
+Loading: the newest checkpoint whose hashes verify; a damaged one is named and the one before is
+used. Hashes are checked before anything is unpickled, and unpickling accepts tensors and plain
+values only. A checkpoint of another number of ranks is first rewritten as a universal one.
 """
 
 import logging

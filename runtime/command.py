@@ -1,6 +1,8 @@
 """The command line every stage shares: one recipe, overrides, `--dry-run`."""
 
 import argparse
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,14 @@ def parse(program: str, description: str, arguments: Sequence[str] | None = None
     """Parse the command line of a stage."""
     found = parser(program, description).parse_args(arguments)
     return Arguments(found.recipe, tuple(found.overrides), found.dry_run)
+
+
+def start_logging() -> None:
+    """Rank 0 logs information, the others warnings; what libraries repeat at every start is left
+    out."""
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("textmill").setLevel(level)
 
 
 def print_plan(plan: Plan) -> None:

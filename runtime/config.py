@@ -6,9 +6,9 @@ complete schema).
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from runtime.recipe import RecipeTable
 
@@ -36,9 +36,9 @@ class Optimizer(RecipeTable):
     """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed."""
 
     learning_rate: PositiveFloat = 1e-3  # peak
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: PositiveFloat = 1e-6
-    weight_decay: float = Field(default=0.01, ge=0.0)
+    betas: tuple[float, float] = (0.9, 0.98)  # decay of the first and second moments a step
+    eps: PositiveFloat = 1e-6  # added to the root of the second moment
+    weight_decay: float = Field(default=0.01, ge=0.0)  # of matrices, times the learning rate
     clip_norm: float = Field(
         default=1.0, ge=0.0
     )  # largest global gradient norm; 0 switches clipping off
@@ -47,17 +47,26 @@ class Optimizer(RecipeTable):
 class Schedule(RecipeTable):
     """Learning rate as a share of the peak, as a function of the tokens seen."""
 
-    shape: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
+    shape: Literal["wsd", "cosine", "linear", "constant"] = "wsd"  # after the warm-up
     warmup_share: Share = 0.02  # of all tokens: rises linearly from 0
     decay_share: Share = 0.2  # of all tokens, at the end: wsd only, falls as 1 - sqrt
     final_share: Share = 0.0  # of the peak, reached at the last token
+
+    @model_validator(mode="after")
+    def shares_fit(self) -> Self:
+        if self.shape == "wsd" and self.warmup_share + self.decay_share > 1:
+            raise ValueError(
+                f"warmup_share ({self.warmup_share}) + decay_share ({self.decay_share}) "
+                "must not exceed 1"
+            )
+        return self
 
 
 class Checkpoint(RecipeTable):
     """When checkpoints are written and which are kept."""
 
-    interval_steps: Positive = 500
-    keep_last: Positive = 2
+    interval_steps: Positive = 500  # a checkpoint is also written at the end and on request
+    keep_last: Positive = 2  # newest checkpoints that stay
     keep_best: bool = True  # also keep the one with the best validation result
     keep_every_steps: int | None = Field(default=None, gt=0)  # also keep every n-th for good
 
@@ -71,7 +80,7 @@ class Track(RecipeTable):
 class Launch(RecipeTable):
     """How many processes run a stage and who starts them."""
 
-    launcher: Literal["local", "deepspeed", "slurm"] = "local"
+    launcher: Literal["local", "deepspeed", "slurm"] = "local"  # who starts the ranks
     ranks: Positive = 1  # training processes on this machine (local launcher)
     workers: int | None = Field(default=None, gt=0)  # data processes; None: one a core
     hostfile: Path | None = None  # for the deepspeed launcher

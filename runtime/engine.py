@@ -5,16 +5,16 @@ model whose `forward(**inputs)` returns a tuple of tensors; the first is the los
 targets. Sums are divided by the targets of all ranks and micro batches of the step, so neither the
 number of ranks nor gradient accumulation can change an update.
 
-A ds_config holds engine policy only (stage, offload, buckets). One that repeats a fact of the recipe
-(batch sizes, precision, optimizer, clipping) is refused: two places for one fact end up different.
+A ds_config holds engine policy only (stage, offload, buckets). One that repeats a fact of the
+recipe (batch sizes, precision, optimizer, clipping) is refused: two places for one fact end up
+different.
 """
 
-import functools
 import importlib.resources
 import json
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,17 @@ from typing import Any
 
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if Path("/dev/nvidiactl").exists() else "cpu")
 
-import deepspeed  # noqa: E402  (reads DS_ACCELERATOR when imported)
-import torch  # noqa: E402
-from deepspeed.checkpoint import ds_to_universal  # noqa: E402
-from deepspeed.runtime.fp16.loss_scaler import LossScaler  # noqa: E402
-from deepspeed.runtime.zero.config import ZeroStageEnum  # noqa: E402
-from deepspeed.utils import safe_get_full_fp32_param  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from transformers.integrations import HfDeepSpeedConfig  # noqa: E402
+import deepspeed
+import torch
+from deepspeed.checkpoint import ds_to_universal
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils import safe_get_full_fp32_param
+from torch import Tensor, nn
+from transformers.integrations import HfDeepSpeedConfig
 
-from runtime import config, processes  # noqa: E402
-from runtime.errors import RecipeError  # noqa: E402
+from runtime import config, processes
+from runtime.errors import RecipeError
 
 Inputs = Mapping[str, Any]
 # Facts of the recipe that a ds_config must not repeat.
@@ -67,7 +67,8 @@ class Batch:
 
 
 def read_ds_config(name: str) -> dict[str, Any]:
-    """Read a ds_config by name (from ds_configs/) or path. Raises RecipeError if it cannot be used."""
+    """Read a ds_config by name (from ds_configs/) or path. Raises RecipeError if it cannot be
+    used."""
     path = Path(name)
     if path.suffix != ".json":
         known = importlib.resources.files("ds_configs")
@@ -79,8 +80,8 @@ def read_ds_config(name: str) -> dict[str, Any]:
                 if item.name.endswith(".json")
             )
             raise RecipeError(
-                f"engine.ds_config {name!r} is neither a name in ds_configs/ ({', '.join(options)}) "
-                "nor a path ending in .json"
+                f"engine.ds_config {name!r} is neither a path ending in .json nor a name in "
+                f"ds_configs/: {', '.join(options)}"
             )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -114,8 +115,8 @@ def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int
 
 def start_communication() -> None:
     """Let DeepSpeed use the process group that is already there, without compiling anything."""
-    # Private, pinned by range: marks the CPU shared-memory collective as absent. It would be compiled
-    # for half a minute and serves only inference_all_reduce.
+    # Private, pinned by range: marks the CPU shared-memory collective as absent. It would be
+    # compiled for half a minute and serves only inference_all_reduce.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(processes.backend(), auto_mpi_discovery=False, verbose=False)
 
@@ -174,7 +175,8 @@ class Engine:
         return loss_sum.detach()  # type: ignore[no-any-return]
 
     def step(self, learning_rate: float) -> float:
-        """Update the parameters from the accumulated gradients; returns the gradient norm before clipping."""
+        """Update the parameters from the accumulated gradients; returns the gradient norm before
+        clipping."""
         if self._micro_batches_done != self.accumulation:
             raise AssertionError(f"{self._micro_batches_done} of {self.accumulation} micro batches")
         for group in self._engine.optimizer.param_groups:

@@ -47,6 +47,14 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+def set_threads(threads_per_rank: int | None) -> None:
+    """Set the CPU threads of this rank; None shares the cores among the ranks of this machine."""
+    if threads_per_rank is None:
+        local_world = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+        threads_per_rank = max(1, (os.cpu_count() or 1) // local_world)
+    torch.set_num_threads(threads_per_rank)
+
+
 def backend() -> str:
     return "nccl" if torch.cuda.is_available() else "gloo"
 

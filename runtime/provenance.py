@@ -108,6 +108,15 @@ def run_record() -> dict[str, Any]:
     }
 
 
+def record_start(folder: Path, resolved_recipe: str) -> None:
+    """Note in a run's folder how it was started: recipe.toml (latest), run.json (every start)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "run.json"
+    starts = read_json(path)["starts"] if path.is_file() else []
+    write_json(path, {"starts": [*starts, run_record()]})
+    write_text(folder / "recipe.toml", resolved_recipe)
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a result."""
     found = {"python": platform.python_version()}

@@ -1,0 +1,44 @@
+"""`python -m pretrain RECIPE [key.path=value ...] [--dry-run]`: shards to encoder.
+
+Starts or resumes. The same arguments work under `deepspeed --no_local_rank --module pretrain`.
+"""
+
+import sys
+
+from runtime import command, signals
+from runtime.errors import RecipeError, run_command
+
+
+def pretrain() -> None:
+    arguments = command.parse("python -m pretrain", "Pretrain an encoder on prepared shards.")
+    from pretrain.config import Recipe
+    from pretrain.plan import plan
+    from runtime import recipe
+
+    checked = recipe.load(arguments.recipe, arguments.overrides, Recipe)
+    planned = plan(checked)
+    if arguments.dry_run or planned.is_done:
+        command.print_plan(planned)
+        return
+    if planned.pending or checked.model is None or checked.train is None:
+        raise RecipeError(f"pretraining cannot start: {planned.pending}")
+    from pretrain.run import run
+    from runtime import processes
+
+    command.start_logging()
+    processes.start(checked.engine.collective_timeout_seconds)
+    processes.set_threads(checked.engine.threads_per_rank)
+    try:
+        run(checked, checked.model, checked.train, planned)
+    finally:
+        processes.stop()
+
+
+def main() -> int:
+    # Before torch is imported: a signal that arrives during the import must not end the process.
+    signals.install()
+    return run_command(pretrain)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

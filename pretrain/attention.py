@@ -1,0 +1,171 @@
+"""Attention over packed samples that never crosses a segment.
+
+Registers the attention `packed_varlen` with transformers. Models built with it receive the layout
+of the micro batch as the keyword argument `segments` and attend inside each segment only. On CUDA
+this is `torch.nn.attention.varlen`; on CPU, segments of similar length are gathered into dense
+batches and attention is written out as matmul, softmax, matmul, which is several times faster there
+than one fused call a segment. Restarting position_ids alone is no alternative: it leaks attention
+between documents. Other uses of a model (no `segments` given) are refused rather than silently
+dense.
+"""
+
+# N segments  L longest segment of a group  T tokens of the micro batch  H heads  K head width
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+NAME = "packed_varlen"
+LENGTH_STEP = 32  # segments whose lengths round up to the same multiple share a dense batch
+
+
+@dataclass(frozen=True)
+class Group:
+    """Segments of similar length as one dense batch."""
+
+    index: Tensor  # (N, L) token positions; positions beyond a segment's end repeat its last token
+    is_key: Tensor  # (N, L) true where the position belongs to the segment
+    is_full: bool  # no segment of the group is shorter than L
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where the segments of a packed row (1, T) begin and end."""
+
+    boundaries: Tensor  # (num_segments + 1,) int32, from 0 to T
+    longest: int  # tokens
+    groups: tuple[Group, ...]  # CPU only
+    restore: Tensor  # (T,) CPU only: where each token's result stands in the concatenated groups
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Segments":
+        """The same layout on a device."""
+        if device.type == "cpu":
+            return self
+        boundaries = self.boundaries.to(device, non_blocking=non_blocking)
+        return Segments(boundaries, self.longest, self.groups, self.restore)
+
+
+def segments_of(lengths: np.ndarray) -> Segments:
+    """The layout of consecutive segments; `lengths` (num_segments,) must cover the whole row."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    starts = ends - lengths
+    rounded = -(-lengths // LENGTH_STEP) * LENGTH_STEP
+    groups = []
+    order = []
+    for size in np.unique(rounded):
+        members = np.flatnonzero(rounded == size)
+        longest = int(lengths[members].max())
+        offsets = np.arange(longest)
+        is_key = offsets < lengths[members, None]
+        index = starts[members, None] + np.minimum(offsets, lengths[members, None] - 1)
+        groups.append(Group(torch.from_numpy(index), torch.from_numpy(is_key), bool(is_key.all())))
+        order.append(np.where(is_key, index, -1).ravel())
+    flat = np.concatenate(order)
+    slots = np.flatnonzero(flat >= 0)
+    restore = np.empty(len(slots), np.int64)
+    restore[flat[slots]] = slots
+    return Segments(
+        boundaries=torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
+        longest=int(lengths.max()),
+        groups=tuple(groups),
+        restore=torch.from_numpy(restore),
+    )
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    segments: Segments | None = None,
+    **_unused: object,
+) -> tuple[Tensor, None]:
+    """The attention transformers calls; query, key, value (1, H, T, K), result (1, T, H, K)."""
+    if segments is None:
+        raise AssertionError("packed attention needs `segments`; pass them to the model")
+    if attention_mask is not None:
+        raise AssertionError("packed attention takes its boundaries from `segments` alone")
+    # transformers passes the window with both ends counted as flash attention does: minus one
+    window = None if sliding_window is None else sliding_window - 1
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # (T, H, K)
+    if q.is_cuda:
+        return on_cuda(q, k, v, scaling, dropout, window, segments)[None], None
+    return on_cpu(q, k, v, scaling, dropout, window, segments)[None], None
+
+
+def on_cuda(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scaling: float,
+    dropout: float,
+    window: int | None,
+    at: Segments,
+) -> Tensor:
+    """Variable-length flash attention: (T, H, K) each, bf16 or fp16."""
+    from torch.nn.attention.varlen import varlen_attn  # absent in CPU builds of older versions
+
+    if dropout:
+        raise AssertionError("variable-length attention on CUDA has no dropout")
+    window_size = (-1, -1) if window is None else (window, window)
+    starts = at.boundaries
+    mixed = varlen_attn(
+        q.contiguous(), k.contiguous(), v.contiguous(), starts, starts, at.longest, at.longest,
+        scale=scaling, window_size=window_size,
+    )  # fmt: skip
+    assert isinstance(mixed, Tensor)
+    return mixed
+
+
+def on_cpu(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scaling: float,
+    dropout: float,
+    window: int | None,
+    at: Segments,
+) -> Tensor:
+    """Dense attention over each group of similar segments: (T, H, K) each."""
+    results = []
+    for group in at.groups:
+        num, longest = group.index.shape
+        flat = group.index.reshape(-1)
+        # (T, H, K) -> (N, H, L, K)
+        queries, keys, values = (
+            states.index_select(0, flat).view(num, longest, *states.shape[1:]).transpose(1, 2)
+            for states in (q, k, v)
+        )
+        scores = torch.matmul(queries * scaling, keys.transpose(2, 3))  # (N, H, L, L)
+        hidden = hidden_keys(group, window)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, float("-inf"))
+        weights = torch.softmax(scores, dim=-1)
+        if dropout:
+            weights = nn.functional.dropout(weights, dropout)
+        mixed = torch.matmul(weights, values)  # (N, H, L, K)
+        results.append(mixed.transpose(1, 2).reshape(num * longest, *q.shape[1:]))
+    return torch.cat(results).index_select(0, at.restore)
+
+
+def hidden_keys(group: Group, window: int | None) -> Tensor | None:
+    """True where a query must not see a key, broadcastable to (N, H, L, L); None if it sees all."""
+    longest = group.index.shape[1]
+    hidden = None if group.is_full else ~group.is_key[:, None, None, :]
+    if window is not None and longest > window + 1:
+        offsets = torch.arange(longest)
+        is_far = (offsets[:, None] - offsets[None, :]).abs() > window  # (L, L)
+        # a query beyond its segment's end would see nothing and give NaN: its window stays open
+        is_far = is_far & group.is_key[:, None, :, None] if hidden is not None else is_far
+        hidden = is_far if hidden is None else hidden | is_far
+    return hidden
+
+
+AttentionInterface.register(NAME, packed_attention)

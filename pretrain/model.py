@@ -1,0 +1,138 @@
+"""Build the encoder with its masked-LM head: from a shape, or from a checkpoint to continue.
+
+The models are the classes of transformers, built with packed attention. The vocabulary is padded to
+a multiple of 64 rows, which matrix products like; the extra rows are never targets.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    BertConfig,
+    ModernBertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+)
+from transformers.utils import cached_file
+
+from data_prep.shards import Corpus, TokenizerFacts
+from pretrain import attention
+from pretrain.config import Model
+from pretrain.objective import HEADS
+from runtime.errors import DataError, RecipeError
+
+VOCABULARY_MULTIPLE = 64
+
+
+def build(table: Model, corpus: Corpus) -> PreTrainedModel:
+    """The model a recipe asks for. Raises DataError if a checkpoint does not fit the shards."""
+    if table.checkpoint is not None:
+        return from_checkpoint(table.checkpoint, corpus)
+    config = shape(table, corpus.tokenizer, corpus.sequence_length)
+    return AutoModelForMaskedLM.from_config(config, attn_implementation=attention.NAME)
+
+
+def shape(table: Model, tokenizer: TokenizerFacts, sequence_length: int) -> PreTrainedConfig:
+    """The transformers configuration of a model from scratch."""
+    positions = table.max_positions or sequence_length
+    if positions < sequence_length:
+        raise RecipeError(
+            f"model.max_positions ({positions}) is below the samples' length ({sequence_length}); "
+            f"raise it to {sequence_length} or repack the shards shorter"
+        )
+    vocabulary = -(-tokenizer.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+    common: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "num_hidden_layers": table.num_layers,
+        "hidden_size": table.hidden_size,
+        "num_attention_heads": table.num_heads,
+        "intermediate_size": table.intermediate_size,
+        "pad_token_id": tokenizer.pad_id,
+        "bos_token_id": tokenizer.cls_id,
+        "eos_token_id": tokenizer.sep_id,
+    }
+    if table.architecture == "modernbert":
+        return ModernBertConfig(
+            **common,
+            max_position_embeddings=positions,
+            cls_token_id=tokenizer.cls_id,
+            sep_token_id=tokenizer.sep_id,
+            local_attention=table.local_window,
+            global_attn_every_n_layers=table.global_every,
+            attention_dropout=table.dropout,
+            embedding_dropout=table.dropout,
+            mlp_dropout=table.dropout,
+        )
+    common |= {
+        "hidden_dropout_prob": table.dropout,
+        "attention_probs_dropout_prob": table.dropout,
+    }
+    if table.architecture == "bert":
+        return BertConfig(**common, max_position_embeddings=positions)
+    # RoBERTa counts positions from padding_idx + 1.
+    return RobertaConfig(
+        **common, max_position_embeddings=positions + tokenizer.pad_id + 1, type_vocab_size=1
+    )
+
+
+def from_checkpoint(name: str, corpus: Corpus) -> PreTrainedModel:
+    """A model to continue, whose tokenizer must be that of the shards."""
+    try:
+        config = AutoConfig.from_pretrained(name)
+        file = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"model.checkpoint {name!r} is neither a folder with a model nor a hub id that can be "
+            f"reached: {str(error).splitlines()[0]}"
+        ) from None
+    if config.model_type not in HEADS:
+        raise RecipeError(
+            f"model.checkpoint {name!r} is of type {config.model_type!r}; "
+            f"packed pretraining knows {', '.join(HEADS)}"
+        )
+    check_tokenizer(name, None if file is None else Path(file), corpus)
+    model = AutoModelForMaskedLM.from_pretrained(
+        name, attn_implementation=attention.NAME, dtype=torch.float32
+    )
+    longest = longest_input(model.config)
+    if longest < corpus.sequence_length:
+        raise DataError(
+            f"{name} takes inputs of {longest} tokens, the shards have {corpus.sequence_length}; "
+            f"set packing.sequence_length = {longest} and build the shards again"
+        )
+    return model
+
+
+def check_tokenizer(name: str, file: Path | None, corpus: Corpus) -> None:
+    """Raise DataError unless the shards were made with the checkpoint's own tokenizer."""
+    if file is None:
+        raise DataError(
+            f"model.checkpoint {name!r} has no tokenizer.json to compare with that of the shards; "
+            "save its fast tokenizer beside it"
+        )
+    theirs, ours = (
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (file, corpus.tokenizer.folder / "tokenizer.json")
+    )
+    parts = ("model", "normalizer", "pre_tokenizer", "added_tokens")
+    differing = [part for part in parts if theirs.get(part) != ours.get(part)]
+    if differing:
+        raise DataError(
+            f"the shards in {corpus.folder} were made with another tokenizer than {name} "
+            f"(different: {', '.join(differing)}); set tokenizer.path to it and build them again"
+        )
+
+
+def longest_input(config: PreTrainedConfig) -> int:
+    """Tokens an input may have."""
+    return int(config.max_position_embeddings) - first_position(config)
+
+
+def first_position(config: PreTrainedConfig) -> int:
+    """The position number of a segment's first token."""
+    return int(config.pad_token_id) + 1 if config.model_type == "roberta" else 0

@@ -1,0 +1,142 @@
+"""One pretraining run: build, prove, train, export, and write the manifest last."""
+
+import logging
+import math
+import time
+from dataclasses import asdict
+
+from data_prep.mixture import source_weights
+from data_prep.shards import Corpus
+from pretrain import export, model, proof
+from pretrain.batches import Masker, MixtureBatches
+from pretrain.config import Model, Recipe, Train
+from pretrain.evaluate import evaluate
+from pretrain.objective import MaskedLM
+from pretrain.train import Settings, train
+from runtime import checkpoint, processes, provenance, schedule, stages
+from runtime.engine import Batch, Engine
+from runtime.recipe import to_toml
+from runtime.stages import Plan
+
+log = logging.getLogger("textmill")
+
+
+def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
+    """Pretrain as the recipe says, or continue. All ranks call it."""
+    started = time.time()
+    corpus = Corpus(stages.folder(recipe.output, "data_prep"))
+    batch = Batch(settings.global_batch_size, settings.micro_batch_size)
+    batch.accumulation(processes.world_size())  # refuse what cannot work before anything is built
+    if processes.rank() == 0:
+        provenance.record_start(plan.folder, to_toml(recipe))
+    processes.barrier()
+    engine = Engine(
+        lambda: MaskedLM(model.build(table, corpus)),
+        recipe.engine,
+        recipe.optimizer,
+        batch,
+        recipe.seed,
+    )
+    objective = engine.module
+    assert isinstance(objective, MaskedLM)
+    masker = Masker(
+        corpus, recipe.objective, recipe.seed, model.first_position(objective.model.config)
+    )
+    batches = MixtureBatches(
+        masker,
+        [corpus.reader(name, "train") for name in corpus.sources],
+        mixture_weights(recipe, corpus),
+        batch,
+        settings.total_tokens,
+        processes.rank(),
+        processes.world_size(),
+    )
+    probe = batches.micro_batch(0, min(batch.micro_size, 4))  # the same samples on every rank
+    difference = proof.prove(engine, objective, probe, corpus.tokenizer.vocab_size)
+    proof.report(difference, next(objective.parameters()).dtype)
+    say_what_starts(engine, batches)
+
+    def learning_rate(step: int) -> float:
+        per_step = batches.tokens_per_step
+        return schedule.learning_rate(
+            recipe.schedule,
+            recipe.optimizer.learning_rate,
+            step * per_step,
+            batches.total_steps * per_step,
+        )
+
+    position = train(
+        engine,
+        batches,
+        lambda: evaluate(engine, masker, settings.validation_samples, batch.micro_size),
+        learning_rate,
+        Settings(settings.evaluate_every_steps, recipe.checkpoint, recipe.track),
+        plan.folder,
+        identity(recipe, corpus, table, batch),
+    )
+    facts = {"data": corpus.fingerprint, "recipe": recipe.name, "step": position.step}
+    export.export(
+        engine, objective.model, "model.", corpus.tokenizer.folder, plan.folder / "export", facts
+    )
+    if processes.rank() == 0:
+        write_manifest(plan, position, engine, corpus, time.time() - started)
+
+
+def mixture_weights(recipe: Recipe, corpus: Corpus) -> list[float]:
+    """The weight of each source of the shards, in their order."""
+    num_tokens = {
+        name: int(facts.splits["train"]["num_tokens"]) for name, facts in corpus.sources.items()
+    }
+    weights = source_weights(recipe.mixture, num_tokens)
+    return [weights[name] for name in corpus.sources]
+
+
+def identity(recipe: Recipe, corpus: Corpus, table: Model, batch: Batch) -> dict[str, str]:
+    """What a checkpoint must have been made with to be continued."""
+    return {
+        "model": provenance.fingerprint([table.model_dump(), recipe.engine.precision]),
+        "tokenizer": corpus.tokenizer.fingerprint,
+        "data": corpus.fingerprint,
+        "order of samples": provenance.fingerprint(
+            [
+                recipe.seed,
+                batch.global_size,
+                recipe.mixture.model_dump(),
+                recipe.objective.model_dump(),
+            ]
+        ),
+    }
+
+
+def say_what_starts(engine: Engine, batches: MixtureBatches) -> None:
+    if processes.rank() == 0:
+        num_parameters = engine.num_parameters()
+        log.info(
+            "%s parameters, %d ranks x %d micro batches, %d steps, ln(vocabulary) = %.2f",
+            f"{num_parameters:,}", processes.world_size(), engine.accumulation,
+            batches.total_steps, math.log(batches.masker.corpus.tokenizer.vocab_size),
+        )  # fmt: skip
+
+
+def write_manifest(
+    plan: Plan,
+    position: checkpoint.Position,
+    engine: Engine,
+    corpus: Corpus,
+    seconds: float,
+) -> None:
+    """The stage is done when this file stands."""
+    manifest = {
+        "format": "textmill-pretrain",
+        "version": 1,
+        "inputs": plan.inputs,
+        "data": corpus.fingerprint,
+        "tokenizer": corpus.tokenizer.fingerprint,
+        "position": asdict(position),
+        "num_parameters": engine.num_parameters(),
+        "world_size": processes.world_size(),
+        "seconds": round(seconds, 1),  # of the start that finished the run
+        "versions": provenance.versions(),
+    }
+    provenance.write_json(plan.folder / stages.MANIFEST, manifest)
+    log.info("encoder exported to %s", plan.folder / "export")
