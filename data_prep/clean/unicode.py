@@ -11,10 +11,10 @@ from pydantic import Field
 from data_prep.cleaning import Step
 from data_prep.documents import Document, Reject, drop
 
-LINE_ENDS = re.compile(r"\r\n?|[\u0085\u2028\u2029]")
-# C0 and C1 controls except tab and newline, the interlinear and tag characters, noncharacters.
+LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\u0085\u2028\u2029]")
+# C0 and C1 controls except tab and newline, annotation marks, noncharacters, the language tag.
 CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufff9-\ufffb\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufff9-\ufffb\ufdd0-\ufdef\ufffe\uffff\U000e0001]"
 )
 # Joiners (U+200C, U+200D) stay: Persian, Indic scripts and emoji are spelt with them.
 INVISIBLE = re.compile(r"[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")

@@ -69,9 +69,9 @@ def pieces(part: Part, params: Params) -> Iterator[Piece]:
             if not is_too_long or not held:
                 held.append(line.content)
     except Damaged as damage:
+        # What is held is the beginning of a document whose end is lost.
         yield place, str(damage).encode(), "damaged file"
-        if params.document == "file":
-            return  # a part of a file is not the document
+        return
     if params.document != "line":
         id = f"{place}@{begin}" if params.document == "blank_line" else place
         yield id, b"\n".join(held), too_long if is_too_long else ""
