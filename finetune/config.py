@@ -23,7 +23,7 @@ class Export(RecipeTable):
     """Frozen models for serving, written beside each task's export."""
 
     onnx: bool = False  # model.onnx; needs the extra `onnx`
-    opset: int = Field(default=20, ge=17, le=23)
+    opset: int = Field(default=20, ge=17, le=23)  # of ONNX
     parity_tolerance: PositiveFloat = 1e-3  # largest allowed difference of a logit to torch
     parity_rows: int = Field(default=64, gt=0)  # rows of the valid file that are compared
 

@@ -35,9 +35,9 @@ class Task(RecipeTable):
     """One task: its files, its encoder and how it is trained."""
 
     kind: str  # plug-in in finetune/tasks/
-    train: Path
-    valid: Path
-    test: Path | None = None
+    train: Path  # rows that are trained on
+    valid: Path  # rows that choose the best checkpoint
+    test: Path | None = None  # rows that are scored once, at the end
     encoder: str | None = None  # folder or hub id; None: what the pretrain stage exported
     control_random_init: bool = (
         False  # also train the same architecture from scratch, same settings, and report both
@@ -46,13 +46,13 @@ class Task(RecipeTable):
     batch_size: Positive = 32  # model inputs per step, over all ranks
     micro_batch_size: Positive = 16  # at most, model inputs per rank per forward
     learning_rate: PositiveFloat = 1e-4  # peak
-    weight_decay: NonNegative = 0.01
+    weight_decay: NonNegative = 0.01  # of matrices, times the learning rate
     warmup_share: Share = 0.1  # of all steps
     decay: Literal["linear", "cosine", "constant"] = "linear"  # after the warm-up
     max_length: int | None = Field(
         default=None, ge=8
     )  # tokens per model input, special ones included; None: what the encoder allows, at most 512
-    evaluations_per_epoch: Positive = 1
+    evaluations_per_epoch: Positive = 1  # on the valid rows, evenly spread
     patience: int | None = Field(
         default=None, ge=1
     )  # evaluations without a better `metric` before training stops; None: never
