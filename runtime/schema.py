@@ -13,12 +13,14 @@ import io
 import sys
 import textwrap
 import tokenize
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from runtime import plugins, provenance
 from runtime.recipe import FULL_SCHEMA, table_type
@@ -69,16 +71,17 @@ def own_comments(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def plugin_check(annotation: Any) -> plugins.TableCheck | None:
-    """The plug-in check inside `dict[str, Annotated[Task, table(...)]]` and the like."""
-    for inner in get_args(annotation):
-        check = getattr(inner, "func", None)
+def plugin_check(field: FieldInfo) -> plugins.TableCheck | None:
+    """The plug-in check of a field, or inside it: `dict[str, Annotated[Task, table(...)]]`."""
+    return next(checks_in([*field.metadata, field.annotation]), None)
+
+
+def checks_in(annotations: Iterable[Any]) -> Iterator[plugins.TableCheck]:
+    for annotation in annotations:
+        check = getattr(annotation, "func", None)
         if isinstance(check, plugins.TableCheck):
-            return check
-        deeper = plugin_check(inner)
-        if deeper is not None:
-            return deeper
-    return None
+            yield check
+        yield from checks_in(get_args(annotation))
 
 
 def variants(check: plugins.TableCheck) -> dict[str, type[BaseModel]]:
@@ -204,7 +207,7 @@ def section(name: str, model: type[BaseModel], table: type[BaseModel]) -> list[s
     check = plugin_check(model.model_fields[name])
     parts = [f"## [{EXAMPLE_NAMES.get(name, name)}]", first_paragraphs(table)]
     if name in comments(model):
-        parts.append(f"Names: {comments(model)[name]}.")
+        parts.append(f"`[{EXAMPLE_NAMES.get(name, name)}]`: {comments(model)[name]}.")
     parts.append(key_table(table, list(table.model_fields)))
     if check is not None:
         parts += plugin_sections(check, table)
@@ -222,7 +225,8 @@ def plugin_sections(check: plugins.TableCheck, shared: type[BaseModel]) -> list[
     parts = []
     for name, params in variants(check).items():
         parts += [f'### {check.key} = "{name}"', first_line(inspect.getmodule(params))]
-        own = [field for field in params.model_fields if is_own(field, params, shared)]
+        fields = [field for field in params.model_fields if field != check.key]
+        own = [field for field in fields if is_own(field, params, shared)]
         parts.append(key_table(params, own) if own else "No keys of its own.")
     return parts
 
