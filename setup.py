@@ -32,6 +32,7 @@ setup(
         "torch>=2.10",
         "deepspeed>=0.19.8,<0.20",
         "transformers>=5.3,<6",
+        "accelerate>=1.1",
         "datasets>=5.2,<6",
         "tokenizers>=0.22",
         "sentencepiece>=0.2.1",

@@ -1,0 +1,137 @@
+"""Packed attention: equal to unpacked for each model, values and gradients, and never leaking."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig, RobertaConfig
+
+from pretrain import attention
+from pretrain.attention import hidden_keys, segments_of
+from pretrain.model import first_position
+from pretrain.objective import MaskedLM
+
+LENGTHS = np.array([5, 40, 33, 1, 64, 7, 90])
+SMALL = {
+    "vocab_size": 128,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    # windows of 16 to each side: shorter and longer than the segments
+    "modernbert": ModernBertConfig(
+        **SMALL, num_hidden_layers=4, local_attention=32, bos_token_id=1, eos_token_id=2,
+        cls_token_id=1, sep_token_id=2,
+    ),  # fmt: skip
+    "bert": BertConfig(**SMALL, num_hidden_layers=2),
+    "roberta": RobertaConfig(**SMALL, num_hidden_layers=2, max_position_embeddings=600),
+}
+
+
+def row(config: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random tokens of all segments as one row, and their positions within the segments."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(5, 128, (1, int(LENGTHS.sum())), generator=generator)
+    positions = np.concatenate([np.arange(n) for n in LENGTHS]) + first_position(config)
+    return ids, torch.from_numpy(positions)[None]
+
+
+def make(name: str) -> MaskedLM:
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(CONFIGS[name], attn_implementation=attention.NAME)
+    return MaskedLM(model).eval()
+
+
+def alone(objective: MaskedLM, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Hidden states of each segment through the library's own attention, concatenated."""
+    parts = []
+    objective.model.config._attn_implementation = "sdpa"
+    for end, length in zip(np.cumsum(LENGTHS), LENGTHS, strict=True):
+        part = slice(end - length, end)
+        parts.append(
+            objective.model.base_model(input_ids=ids[:, part], position_ids=positions[:, part])[0]
+        )
+    objective.model.config._attn_implementation = attention.NAME
+    return torch.cat(parts, dim=1)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_packed_equals_unpacked_in_values_and_gradients(name: str) -> None:
+    objective = make(name)
+    ids, positions = row(objective.model.config)
+    weight = torch.randn(int(LENGTHS.sum()), 32, generator=torch.Generator().manual_seed(1))
+    results = []
+    for forward in (
+        lambda: objective.encode(ids, positions, segments_of(LENGTHS)),
+        lambda: alone(objective, ids, positions),
+    ):
+        objective.zero_grad()
+        hidden = forward()
+        (hidden[0] * weight).sum().backward()
+        gradients = {
+            key: value.grad.clone()
+            for key, value in objective.named_parameters()
+            if value.grad is not None
+        }
+        results.append((hidden.detach(), gradients))
+    (packed, packed_gradients), (expected, expected_gradients) = results
+    torch.testing.assert_close(packed, expected, rtol=0, atol=2e-6)
+    assert packed_gradients.keys() == expected_gradients.keys()
+    for key, gradient in expected_gradients.items():
+        scale = max(1.0, gradient.abs().max().item())
+        difference = (packed_gradients[key] - gradient).abs().max().item()
+        assert difference <= 1e-5 * scale, (key, difference)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_segment_does_not_notice_its_neighbours(name: str) -> None:
+    objective = make(name)
+    ids, positions = row(objective.model.config)
+    before = objective.encode(ids, positions, segments_of(LENGTHS))
+    changed = ids.clone()
+    changed[0, :5] = 77  # the first segment
+    after = objective.encode(changed, positions, segments_of(LENGTHS))
+    assert torch.equal(before[0, 5:], after[0, 5:])
+    assert not torch.equal(before[0, :5], after[0, :5])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_position_ids_alone_would_leak(name: str) -> None:
+    """Why the attention exists: the library's own attention mixes the segments without a word."""
+    objective = make(name)
+    ids, positions = row(objective.model.config)
+    exact = objective.encode(ids, positions, segments_of(LENGTHS))
+    objective.model.config._attn_implementation = "sdpa"
+    leaking = objective.model.base_model(input_ids=ids, position_ids=positions)[0]
+    assert (exact - leaking).abs().max() > 1e-4
+
+
+def test_the_model_refuses_to_run_without_boundaries() -> None:
+    objective = make("bert")
+    ids, positions = row(objective.model.config)
+    with pytest.raises(AssertionError, match="segments"):
+        objective.model.base_model(input_ids=ids, position_ids=positions)
+
+
+def test_layout_of_two_short_segments_and_a_long_one() -> None:
+    layout = segments_of(np.array([2, 40, 3]))
+    assert layout.boundaries.tolist() == [0, 2, 42, 45]
+    assert layout.longest == 40
+    short, long = layout.groups
+    assert short.index.tolist() == [[0, 1, 1], [42, 43, 44]]  # the end repeats the last token
+    assert short.is_key.tolist() == [[True, True, False], [True, True, True]]
+    assert not short.is_full
+    assert long.is_full
+    # results stand as short group (2 x 3 rows), then long group
+    assert layout.restore[:2].tolist() == [0, 1]
+    assert layout.restore[42:].tolist() == [3, 4, 5]
+    assert layout.restore[2:42].tolist() == list(range(6, 46))
+
+
+def test_window_hides_keys_further_than_its_half() -> None:
+    (group,) = segments_of(np.array([4])).groups
+    hidden = hidden_keys(group, window=1)
+    assert hidden is not None
+    assert hidden.int().tolist() == [[0, 0, 1, 1], [0, 0, 0, 1], [1, 0, 0, 0], [1, 1, 0, 0]]
+    assert hidden_keys(group, window=3) is None
