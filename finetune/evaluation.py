@@ -1,0 +1,76 @@
+"""Score a model that is being trained, on all ranks in lockstep.
+
+Ranks take length-sorted batches in turn and forward equally often (a rank without a batch forwards
+a blank one: under ZeRO-3 a rank that stays away is a hang). Logits are gathered, so every rank
+decodes and scores the same whole file and no decision needs a broadcast.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from finetune import metrics
+from finetune.collate import blank, collate, length_groups, split_outputs
+from finetune.task import Dataset, Encoded, Scores, Window
+from runtime import processes
+from runtime.engine import Engine
+
+BATCH_TOKENS = 4096  # padding included
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The result on one file."""
+
+    scores: Scores
+    loss: float  # nats a target
+
+
+def evaluate(
+    engine: Engine,
+    plugin: ModuleType,
+    dataset: Dataset,
+    encoded: Encoded,
+    labels: Sequence[str],
+    pad_id: int,
+) -> Scored:
+    """Predict and score a file. All ranks call it."""
+    logits = all_logits(engine, plugin.HEAD, encoded.windows, pad_id)
+    predictions = plugin.decode(dataset, encoded, logits, labels)
+    scores = plugin.score(dataset, predictions, labels)
+    return Scored(scores, mean_loss(logits, encoded.windows))
+
+
+def all_logits(
+    engine: Engine, head: str, windows: Sequence[Window], pad_id: int
+) -> list[NDArray[np.float32]]:
+    """The scored logits (N, L) of every window, on every rank. All ranks call it."""
+    groups = length_groups([len(window.input_ids) for window in windows], BATCH_TOKENS)
+    world, rank = processes.world_size(), processes.rank()
+    mine: dict[int, NDArray[np.float32]] = {}
+    for turn in range(math.ceil(len(groups) / world)):
+        place = turn * world + rank
+        group = groups[place] if place < len(groups) else []
+        batch = [windows[i] for i in group] or [blank(windows[0])]
+        arrays = collate(batch, head, pad_id)
+        outputs = engine.evaluate({name: torch.from_numpy(a) for name, a in arrays.items()})
+        parts = split_outputs(outputs[1].float().cpu().numpy(), batch)
+        mine |= dict(zip(group, parts, strict=False))
+    merged = {i: part for found in processes.gather(mine) for i, part in found.items()}
+    return [merged[i] for i in range(len(windows))]
+
+
+def mean_loss(logits: Sequence[NDArray[np.float32]], windows: Sequence[Window]) -> float:
+    """Cross-entropy a target, in nats."""
+    total, count = 0.0, 0
+    for scores, window in zip(logits, windows, strict=True):
+        known = window.targets >= 0
+        chosen = metrics.log_softmax(scores)[np.flatnonzero(known), window.targets[known]]
+        total -= float(chosen.astype(np.float64).sum())
+        count += int(known.sum())
+    return total / max(count, 1)

@@ -1,0 +1,317 @@
+"""Train the tasks of a recipe one after another: read, train, restore the best, test, export.
+
+The loop, engine, checkpoints and tracking are pretraining's; this file says what is trained and
+what is done before and after. A task's folder holds `export/` (an ordinary save_pretrained folder),
+`report.json`, `checkpoints/`, `control/` and, written last, `manifest.json`.
+"""
+
+import gc
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from finetune import encoder, export, heads
+from finetune.batches import LabelledBatches
+from finetune.config import Recipe
+from finetune.encoder import Encoder
+from finetune.evaluation import Scored, evaluate
+from finetune.plan import encoder_name
+from finetune.task import Dataset, Encoded, Task
+from pretrain.evaluate import Evaluation
+from pretrain.export import export as export_model
+from pretrain.train import Settings, train
+from runtime import checkpoint, config, plugins, processes, provenance, schedule, stages
+from runtime.engine import Batch, Engine
+from runtime.errors import DataError
+from runtime.recipe import to_toml
+from runtime.stages import Plan
+
+log = logging.getLogger("textmill")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task ready to be trained: its data as model inputs, by split."""
+
+    name: str
+    task: Any  # the plug-in's Params
+    plugin: ModuleType
+    encoder: Encoder
+    labels: list[str]
+    max_length: int
+    data: dict[str, Dataset]  # train, valid and, if there is one, test
+    encoded: dict[str, Encoded]
+
+    def evaluate(self, engine: Engine, split: str) -> Scored:
+        """Score the model on a split. All ranks call it."""
+        return evaluate(
+            engine,
+            self.plugin,
+            self.data[split],
+            self.encoded[split],
+            self.labels,
+            self.encoder.tokenizer.pad_id,
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one training run came to, at its best checkpoint."""
+
+    training: dict[str, Any]
+    results: dict[str, Scored]  # by split: valid and, if there is one, test
+
+
+def run(recipe: Recipe, plan: Plan) -> None:
+    """Fine-tune every task that is not done. All ranks call it."""
+    for part in plan.parts:
+        if not part.is_done:
+            name = part.folder.name
+            run_task(recipe, name, recipe.tasks[name], part)
+
+
+def run_task(recipe: Recipe, name: str, task: Task, plan: Plan) -> None:
+    """Train, test, export and report one task. All ranks call it."""
+    prepared = prepare(recipe, name, task)
+    if processes.rank() == 0:
+        provenance.record_start(plan.folder, to_toml(recipe))
+        encoder.copy_tokenizer(prepared.encoder.folder, plan.folder / "tokenizer")
+    processes.barrier()
+    trained = train_model(recipe, prepared, plan.folder, is_control=False)
+    gc.collect()  # the engine's sharded parameters, before a model is loaded whole
+    onnx = export.onnx_on_rank_0(plan.folder / "export", recipe.export, prepared.task.valid)
+    control = None
+    if task.control_random_init:
+        control = train_model(recipe, prepared, plan.folder / "control", is_control=True)
+        gc.collect()
+    report = make_report(prepared, trained, control, onnx)
+    if processes.rank() == 0:
+        provenance.write_json(plan.folder / "report.json", report)
+        for line in summary(prepared, report):
+            log.info(line)
+        shutil.rmtree(plan.folder / "tokenizer")
+        manifest = {
+            "format": "textmill-finetune",
+            "version": 1,
+            "inputs": plan.inputs,
+            "encoder": prepared.encoder.fingerprint,
+            "tokenizer": prepared.encoder.tokenizer_fingerprint,
+            "world_size": processes.world_size(),
+            "versions": provenance.versions(),
+        }
+        provenance.write_json(plan.folder / stages.MANIFEST, manifest)
+    processes.barrier()
+
+
+def prepare(recipe: Recipe, name: str, task: Task) -> Prepared:
+    """Read and encode a task's files. Raises DataError before anything is written."""
+    plugin = plugins.find("finetune.tasks", task.kind)
+    start = encoder.load(encoder_name(recipe, task))
+    max_length = encoder.input_length(task.max_length, start.longest, name)
+    files = {"train": task.train, "valid": task.valid, "test": task.test}
+    data = {split: plugin.read(path, task) for split, path in files.items() if path is not None}
+    labels = plugin.label_set(data["train"], task)
+    for dataset in data.values():
+        plugin.check_labels(dataset, labels)
+    encoded = {
+        split: plugin.encode(dataset, start.tokenizer, labels, task, max_length)
+        for split, dataset in data.items()
+    }
+    for split, found in encoded.items():
+        if not found.windows:
+            raise DataError(f"no text of {data[split].path} gives any token with this tokenizer")
+    return Prepared(name, task, plugin, start, labels, max_length, data, encoded)
+
+
+def train_model(recipe: Recipe, prepared: Prepared, folder: Path, is_control: bool) -> Trained:
+    """Train from the encoder (or from random weights), restore the best checkpoint and score it.
+
+    Exports the model unless it is the control. All ranks call it.
+    """
+    task = prepared.task
+    seed = recipe.seed if task.seed is None else task.seed
+    started = time.time()
+    engine = Engine(
+        lambda: heads.Objective(
+            heads.build(prepared.encoder.folder, prepared.plugin.HEAD, prepared.labels, is_control)
+        ),
+        recipe.engine,
+        recipe.optimizer.model_copy(
+            update={"learning_rate": task.learning_rate, "weight_decay": task.weight_decay}
+        ),
+        batch_shape(task),
+        seed,
+    )
+    batches = LabelledBatches(
+        prepared.encoded["train"].windows,
+        prepared.plugin.HEAD,
+        prepared.encoder.tokenizer.pad_id,
+        task.batch_size,
+        engine.accumulation,
+        task.epochs,
+        seed,
+    )
+    every = max(1, batches.steps_per_epoch // task.evaluations_per_epoch)
+    identity = identity_of(recipe, prepared, is_control, seed)
+    say_what_starts(prepared, engine, batches, is_control)
+    position = train(
+        engine,
+        batches,
+        lambda: judge(prepared, engine),
+        lambda step: rate(task, step, batches.total_steps),
+        Settings(every, saving(recipe.checkpoint, every), recipe.track, task.patience),
+        folder,
+        identity,
+    )
+    best = position.best_step
+    if best is not None and best != position.step:
+        saved = folder / "checkpoints" / f"step-{best:08d}"
+        fault = checkpoint.first_fault(saved)
+        if fault is not None:
+            raise DataError(f"the best checkpoint {saved} is damaged ({fault}); delete {folder}")
+        checkpoint.load(engine, saved, identity)
+    results = {
+        split: prepared.evaluate(engine, split) for split in prepared.encoded if split != "train"
+    }
+    objective = engine.module
+    assert isinstance(objective, heads.Objective)
+    if not is_control:
+        facts = model_facts(prepared)
+        export_model(
+            engine, objective.model, "model.", folder / "tokenizer", folder / "export", facts
+        )
+    training = {
+        "steps": position.step,
+        "steps_planned": batches.total_steps,
+        "best_step": best,
+        "steps_per_epoch": batches.steps_per_epoch,
+        "tokens": position.tokens,
+        "num_parameters": engine.num_parameters(),
+        "seconds": round(time.time() - started, 1),  # of the start that finished the run
+    }
+    return Trained(training, results)
+
+
+def batch_shape(task: Task) -> Batch:
+    """The largest micro batch that divides the batch over the ranks; Batch refuses what is left."""
+    world = processes.world_size()
+    sizes = range(min(task.micro_batch_size, max(task.batch_size // world, 1)), 0, -1)
+    fitting = (size for size in sizes if task.batch_size % (size * world) == 0)
+    return Batch(task.batch_size, next(fitting, 1))
+
+
+def saving(table: config.Checkpoint, every: int) -> config.Checkpoint:
+    """Checkpoints at every evaluation, so that the best model is among them."""
+    return table.model_copy(update={"interval_steps": every, "keep_best": True})
+
+
+def rate(task: Task, step: int, total: int) -> float:
+    """Learning rate of the step-th update (from 1): never 0, neither at the first nor the last."""
+    table = config.Schedule(shape=task.decay, warmup_share=task.warmup_share)
+    return schedule.learning_rate(table, task.learning_rate, step, total + 1)
+
+
+def judge(prepared: Prepared, engine: Engine) -> Evaluation:
+    """Evaluate on the valid file, for the loop. All ranks call it."""
+    scored = prepared.evaluate(engine, "valid")
+    metrics = {"loss/valid": scored.loss}
+    metrics |= {f"eval/{name}": value for name, value in scored.scores.metrics.items()}
+    return Evaluation(metrics, scored.scores.metrics[prepared.task.metric])
+
+
+def identity_of(recipe: Recipe, prepared: Prepared, is_control: bool, seed: int) -> dict[str, str]:
+    """What a checkpoint must have been made with to be continued."""
+    paths = {split: provenance.file_fingerprint(d.path) for split, d in prepared.data.items()}
+    task = prepared.task.model_dump(mode="json", exclude={"patience", "control_random_init"})
+    return {
+        "task": provenance.fingerprint([task, recipe.engine.precision, is_control, seed]),
+        "encoder": prepared.encoder.fingerprint,
+        "tokenizer": prepared.encoder.tokenizer_fingerprint,
+        "data": provenance.fingerprint(paths),
+    }
+
+
+def model_facts(prepared: Prepared) -> dict[str, Any]:
+    """What `predict` needs besides the model: stored in textmill.json."""
+    return {
+        "task": json_of(prepared.task),
+        "labels": prepared.labels,
+        "max_length": prepared.max_length,
+        "encoder": prepared.encoder.fingerprint,
+    }
+
+
+def json_of(task: Task) -> dict[str, Any]:
+    return task.model_dump(mode="json", exclude_none=True)
+
+
+def say_what_starts(
+    prepared: Prepared, engine: Engine, batches: LabelledBatches, is_control: bool
+) -> None:
+    if processes.rank() != 0:
+        return
+    log.info(
+        "%s%s: %s parameters, %d labels, %d training inputs of at most %d tokens, %d steps",
+        prepared.name, " (control without pretraining)" if is_control else "",
+        f"{engine.num_parameters():,}", len(prepared.labels), len(batches.windows),
+        prepared.max_length, batches.total_steps,
+    )  # fmt: skip
+    for split, found in prepared.encoded.items():
+        counts = {**prepared.data[split].counts, **found.counts}
+        log.info("  %-5s %s", split, ", ".join(f"{key} {value}" for key, value in counts.items()))
+
+
+def make_report(
+    prepared: Prepared, trained: Trained, control: Trained | None, onnx: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Everything that was measured, as report.json holds it."""
+    train_rows = prepared.data["train"]
+    return {
+        "task": prepared.name,
+        "kind": prepared.task.kind,
+        "metric": prepared.task.metric,
+        "labels": prepared.labels,
+        "max_length": prepared.max_length,
+        "data": {
+            split: {**dataset.counts, **prepared.encoded[split].counts}
+            for split, dataset in prepared.data.items()
+        },
+        "training": trained.training,
+        **as_json(trained.results),
+        "baselines": {
+            split: prepared.plugin.baselines(train_rows, prepared.data[split], prepared.labels)
+            for split in trained.results
+        },
+        "control": None
+        if control is None
+        else {"training": control.training, **as_json(control.results)},
+        "onnx": onnx,
+    }
+
+
+def as_json(results: Mapping[str, Scored]) -> dict[str, Any]:
+    return {
+        split: {"loss": scored.loss, **asdict(scored.scores)} for split, scored in results.items()
+    }
+
+
+def summary(prepared: Prepared, report: Mapping[str, Any]) -> list[str]:
+    """The result in a few aligned lines: the model, its baselines and its control."""
+    metric = prepared.task.metric
+    lines = []
+    for split in ("valid", "test"):
+        if split not in report:
+            continue
+        shown = {"fine-tuned": report[split]["metrics"][metric]}
+        if report["control"] is not None:
+            shown["without pretraining"] = report["control"][split]["metrics"][metric]
+        for name, found in report["baselines"][split].items():
+            shown[name] = found[metric]
+        parts = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        lines.append(f"{prepared.name}: {split} {metric}  {parts}")
+    return lines
