@@ -54,9 +54,11 @@ def check(document: Document, max_bytes: int) -> Document | Reject:
         return quarantine(document.id, "longer than max_document_bytes", document.text)
     try:
         size = len(document.text.encode("utf-8"))
+        document.id.encode("utf-8")
     except UnicodeEncodeError:
         sample = document.text[:SAMPLE_CHARACTERS].encode("utf-8", "backslashreplace")
-        return quarantine(document.id, "not valid Unicode", sample)
+        id = document.id.encode("utf-8", "backslashreplace").decode()
+        return quarantine(id, "not valid Unicode", sample)
     if size > max_bytes:
         return quarantine(document.id, "longer than max_document_bytes", document.text)
     return document

@@ -1,30 +1,52 @@
-"""How documents become samples."""
+"""How documents become samples of exactly `sequence_length` tokens.
 
-from typing import Literal, Self
+best_fit: a document that fits into a sample is never cut. Longer ones are cut into full samples and
+a rest. Segments then go, longest first, each into the fullest sample it fits (best-fit decreasing),
+computed for all segments of a length at once. If more than 0.1 % padding is left, the emptiest
+samples made of rests alone are dissolved: their rests, already cut, are cut again to fill the gaps.
 
+concat: documents in input order, cut wherever a sample ends.
+
+Every segment is [CLS] text [SEP]; padding stands at the end. Documents are packed in groups of
+about `shard_tokens`, fixed by recipe and input, so the result does not depend on the workers.
+"""
+
+import heapq
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from data_prep.shards import ranges
 from runtime.config import Positive
 from runtime.recipe import RecipeTable
+
+NUM_SEPARATORS = 2
+PADDING_GOAL = 0.001  # share of all positions
+SMALLEST_GAP = 16  # tokens; no rest is cut into smaller pieces
+COPY_TOKENS = 1 << 22  # moved at a time, which bounds the memory of the index arrays
+
+Int64 = NDArray[np.int64]
 
 
 class Packing(RecipeTable):
     """How documents become fixed-length samples."""
 
     sequence_length: int = Field(default=512, ge=8)  # tokens per sample, separators included
-    strategy: Literal["best_fit", "concat"] = (
-        "best_fit"  # concat fills every sample and cuts documents
-    )
-    drop_shorter_than: int = Field(default=8, ge=1)  # tokens; shorter documents are counted
+    strategy: Literal["best_fit", "concat"] = "best_fit"
+    drop_shorter_than: int = Field(default=4, ge=1)  # tokens; shorter documents are counted
     shard_tokens: Positive = 1 << 25  # documents packed together: memory and size of one shard
     valid_share: float = Field(default=0.005, ge=0.0, lt=1.0)  # of documents, by hash of the text
 
     @model_validator(mode="after")
     def fits(self) -> Self:
-        if self.sequence_length <= self.drop_shorter_than + 2:
+        if self.sequence_length < self.drop_shorter_than + NUM_SEPARATORS:
             raise ValueError(
-                f"sequence_length ({self.sequence_length}) must exceed drop_shorter_than "
-                f"({self.drop_shorter_than}) and the two separators"
+                f"sequence_length ({self.sequence_length}) must be at least drop_shorter_than "
+                f"({self.drop_shorter_than}) and the {NUM_SEPARATORS} separators"
             )
         if self.shard_tokens < self.sequence_length:
             raise ValueError(
@@ -32,3 +54,229 @@ class Packing(RecipeTable):
                 f"({self.sequence_length})"
             )
         return self
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Parts of documents and the sample each belongs to; all arrays have one entry a segment."""
+
+    document: Int64  # number of the document
+    start: Int64  # first token within the document
+    length: Int64  # tokens of text, without separators
+    sample: Int64
+
+    @property
+    def num_samples(self) -> int:
+        return int(self.sample.max(initial=-1)) + 1
+
+    def in_order(self) -> "Segments":
+        """Sorted by sample; within one, in the order they were placed."""
+        order = np.argsort(self.sample, kind="stable")
+        return Segments(
+            self.document[order], self.start[order], self.length[order], self.sample[order]
+        )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The arrays of a shard; see `data_prep/shards.py`."""
+
+    tokens: NDArray[Any]
+    lengths: NDArray[np.int32]
+    offsets: Int64
+    documents: Int64  # number of each segment's document
+    num_cut: int  # documents in more than one segment
+
+
+def pack(lengths: Int64, packing: Packing) -> Segments:
+    """Place documents of these lengths (tokens of text) into samples."""
+    if packing.strategy == "concat":
+        return concat(lengths, packing.sequence_length).in_order()
+    segments = cut(lengths, packing.sequence_length)
+    sample = best_fit(segments.length + NUM_SEPARATORS, packing.sequence_length)
+    placed = Segments(segments.document, segments.start, segments.length, sample)
+    return fill_gaps(placed, packing.sequence_length).in_order()
+
+
+def cut(lengths: Int64, sequence_length: int) -> Segments:
+    """Documents too long for a sample as full samples and a rest; `sample` is not yet set."""
+    room = sequence_length - NUM_SEPARATORS
+    num_parts = np.maximum(1, -(-lengths // room))
+    document = np.repeat(np.arange(len(lengths), dtype=np.int64), num_parts)
+    start = ranges(np.zeros(len(lengths), np.int64), num_parts) * room
+    length = np.minimum(lengths[document] - start, room)
+    return Segments(document, start, length, np.zeros(len(document), np.int64))
+
+
+def best_fit(sizes: Int64, capacity: int) -> Int64:
+    """The bin of each item by best-fit decreasing.
+
+    Items of one size are placed together: into bins by the room they have left, least first, each
+    taking as many as fit, as placing them one by one would; then into new bins.
+    """
+    bins = np.empty(len(sizes), np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    sorted_sizes = sizes[order]
+    with_room: list[list[Int64]] = [[] for _ in range(capacity + 1)]  # bins by room left
+    num_bins = 0
+    begin = 0
+    while begin < len(order):
+        size = int(sorted_sizes[begin])
+        end = int(np.searchsorted(-sorted_sizes, -size, side="right"))
+        items = order[begin:end]
+        for room in range(size, capacity):
+            if not len(items):
+                break
+            if with_room[room]:
+                held = np.concatenate(with_room[room])
+                items, unused = place(items, held, size, room, bins, with_room)
+                with_room[room] = [unused] if len(unused) else []
+        if len(items):
+            fresh = num_bins + np.arange(-(-len(items) // (capacity // size)), dtype=np.int64)
+            num_bins += len(fresh)
+            place(items, fresh, size, capacity, bins, with_room)
+        begin = end
+    return bins
+
+
+def place(
+    items: Int64, held: Int64, size: int, room: int, bins: Int64, with_room: list[list[Int64]]
+) -> tuple[Int64, Int64]:
+    """Fill bins that have the same room with items of one size; return what is left of both."""
+    per_bin = room // size
+    used = min(len(held), -(-len(items) // per_bin))
+    taken = min(len(items), used * per_bin)
+    bins[items[:taken]] = np.repeat(held[:used], per_bin)[:taken]
+    last = taken - (used - 1) * per_bin  # items in the last bin used
+    if used > 1:
+        with_room[room - per_bin * size].append(held[: used - 1])
+    if used:
+        with_room[room - last * size].append(held[used - 1 : used])
+    return items[taken:], held[used:]
+
+
+def fill_gaps(segments: Segments, sequence_length: int) -> Segments:
+    """Dissolve the emptiest samples that hold only rests of cut documents into the gaps of others,
+    until padding is at most the goal or nothing more can be gained."""
+    num_samples = segments.num_samples
+    used = np.bincount(
+        segments.sample, weights=segments.length + NUM_SEPARATORS, minlength=num_samples
+    ).astype(np.int64)
+    is_cut = np.bincount(segments.document)[segments.document] > 1
+    whole = np.bincount(segments.sample, weights=~is_cut, minlength=num_samples)
+    donors = np.flatnonzero(whole == 0)
+    donors = donors[np.argsort(used[donors], kind="stable")]
+    gaps = [(int(n - sequence_length), sample) for sample, n in enumerate(used.tolist())]
+    gaps = [gap for gap in gaps if -gap[0] >= SMALLEST_GAP]
+    heapq.heapify(gaps)
+    by_sample = np.argsort(segments.sample, kind="stable")
+    first = np.searchsorted(segments.sample[by_sample], np.arange(num_samples + 1))
+    dissolved: set[int] = set()
+    filled: set[int] = set()
+    moved: list[tuple[int, int, int, int]] = []  # document, start, length, sample
+    padding = num_samples * sequence_length - int(used.sum())
+    for donor in donors.tolist():
+        if padding <= PADDING_GOAL * sequence_length * (num_samples - len(dissolved)):
+            break
+        if donor in filled or used[donor] == sequence_length:
+            continue
+        parts = [
+            (int(segments.document[i]), int(segments.start[i]), int(segments.length[i]))
+            for i in by_sample[first[donor] : first[donor + 1]]
+        ]
+        pieces = spread_over(parts, gaps, {*dissolved, donor})
+        if pieces is None:
+            break
+        dissolved.add(donor)
+        filled |= {piece[3] for piece in pieces}
+        moved += pieces
+        added = sum(piece[2] + NUM_SEPARATORS for piece in pieces)
+        padding -= sequence_length - int(used[donor]) + added
+    return rearranged(segments, dissolved, moved)
+
+
+def spread_over(
+    parts: list[tuple[int, int, int]], gaps: list[tuple[int, int]], without: set[int]
+) -> list[tuple[int, int, int, int]] | None:
+    """Cut parts of documents to fill the largest gaps, which are used up; None, with the gaps as
+    they were, if they do not suffice."""
+    before = list(gaps)
+    pieces = []
+    for document, start, length in parts:
+        while length:
+            while gaps and gaps[0][1] in without:
+                heapq.heappop(gaps)
+            if not gaps:
+                gaps[:] = before
+                return None
+            room, sample = heapq.heappop(gaps)
+            size = min(length, -room - NUM_SEPARATORS)
+            pieces.append((document, start, size, sample))
+            start, length = start + size, length - size
+            left = -room - NUM_SEPARATORS - size
+            if left >= SMALLEST_GAP:
+                heapq.heappush(gaps, (-left, sample))
+    return pieces
+
+
+def rearranged(
+    segments: Segments, dissolved: set[int], moved: list[tuple[int, int, int, int]]
+) -> Segments:
+    """Without dissolved samples, with the pieces moved to others, samples numbered anew."""
+    if not dissolved:
+        return segments
+    stays = ~np.isin(segments.sample, np.array(sorted(dissolved), np.int64))
+    new = np.array(moved, np.int64).reshape(-1, 4)
+    sample = np.concatenate([segments.sample[stays], new[:, 3]])
+    return Segments(
+        np.concatenate([segments.document[stays], new[:, 0]]),
+        np.concatenate([segments.start[stays], new[:, 1]]),
+        np.concatenate([segments.length[stays], new[:, 2]]),
+        np.unique(sample, return_inverse=True)[1].astype(np.int64),
+    )
+
+
+def concat(lengths: Int64, sequence_length: int) -> Segments:
+    """Documents one after the other, cut where a sample ends."""
+    rows: list[tuple[int, int, int, int]] = []
+    sample, room = 0, sequence_length
+    for document, left in enumerate(lengths.tolist()):
+        start = 0
+        while left:
+            if room <= NUM_SEPARATORS:
+                sample, room = sample + 1, sequence_length
+            size = min(left, room - NUM_SEPARATORS)
+            rows.append((document, start, size, sample))
+            start, left, room = start + size, left - size, room - size - NUM_SEPARATORS
+    return Segments(*np.array(rows, np.int64).reshape(-1, 4).T.copy())
+
+
+def compose(
+    texts: NDArray[Any], lengths: Int64, segments: Segments, sequence_length: int,
+    cls_id: int, sep_id: int, pad_id: int,
+) -> Packed:  # fmt: skip
+    """Write the segments (in order) of texts, which stand one after the other, into samples."""
+    sizes = segments.length + NUM_SEPARATORS
+    ends = np.cumsum(sizes)
+    counts = np.bincount(segments.sample, minlength=segments.num_samples)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    before = (ends - sizes)[offsets[:-1]]  # tokens in earlier samples
+    target = segments.sample * sequence_length + (ends - sizes) - before[segments.sample]
+    source = (np.cumsum(lengths) - lengths)[segments.document] + segments.start
+    tokens = np.full(segments.num_samples * sequence_length, pad_id, texts.dtype)
+    tokens[target] = cls_id
+    tokens[target + sizes - 1] = sep_id
+    chunks = np.searchsorted(ends, np.arange(0, int(sizes.sum()) + COPY_TOKENS, COPY_TOKENS))
+    for begin, end in pairwise(chunks.tolist()):
+        part = slice(begin, end)
+        tokens[ranges(target[part] + 1, segments.length[part])] = texts[
+            ranges(source[part], segments.length[part])
+        ]
+    parts = np.bincount(segments.document, minlength=len(lengths))
+    return Packed(
+        tokens.reshape(-1, sequence_length),
+        sizes.astype(np.int32),
+        offsets,
+        segments.document,
+        int((parts > 1).sum()),
+    )

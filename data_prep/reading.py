@@ -6,7 +6,6 @@ uint64 (n, 2), `.bytes.npy` int64 (n,) of UTF-8. Documents are written in batche
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from data_prep.dedup import Dedup
 from data_prep.documents import Document, Reject
 from data_prep.sources import Source
 from data_prep.units import Unit
-from data_prep.work import Work
+from data_prep.work import Work, atomic, save_array
 from runtime.errors import DataError
 
 BATCH_BYTES = 1 << 22
@@ -63,10 +62,9 @@ def read_unit(job: ReadJob) -> dict[str, Any]:
     tally = Tally()
     hashes: list[tuple[int, int]] = []
     sizes: list[int] = []
-    path = job.work.path(job.name, ".arrow")
-    temporary = path.with_suffix(".tmp")
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with (
+        atomic(job.work.path(job.name, ".arrow")) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, SCHEMA, options=options) as writer,
     ):
@@ -86,7 +84,6 @@ def read_unit(job: ReadJob) -> dict[str, Any]:
                 held, held_bytes = [], 0
         if held:
             writer.write_batch(batch_of(held))
-    temporary.replace(path)
     save_array(job.work.path(job.name, ".hashes.npy"), np.array(hashes, np.uint64).reshape(-1, 2))
     save_array(job.work.path(job.name, ".bytes.npy"), np.array(sizes, np.int64))
     return job.work.finish(
@@ -106,14 +103,6 @@ def batch_of(documents: list[Document]) -> pa.RecordBatch:
         [[document.id for document in documents], [document.text for document in documents]],
         schema=SCHEMA,
     )
-
-
-def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
-    """Write an intermediate .npy file, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-    temporary.replace(path)
 
 
 def merged(journals: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,19 +1,49 @@
-"""The tokenizer of a corpus."""
+"""The tokenizer of a corpus: trained on it or taken, saved as a folder AutoTokenizer loads.
 
+The folder holds tokenizer.json (no truncation, no padding, [CLS] and [SEP] around every text),
+tokenizer_config.json (`split_special_tokens`: text that spells a special token is text),
+special_tokens_map.json, token_bytes.npy, and tokenizer.model where there is one. tokenizer.json is
+what ids are defined by; its fingerprint travels with everything made from it.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import processors
 
+from data_prep import unigram
+from data_prep.shards import TokenizerFacts
+from runtime import provenance
 from runtime.config import Positive, PositiveFloat
+from runtime.errors import DataError
 from runtime.recipe import RecipeTable
+
+ROLES = ("pad", "unk", "cls", "sep", "mask")
+USUAL_NAMES = {
+    "pad": ("[PAD]", "<pad>", "<|padding|>"),
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>", "<cls>"),
+    "sep": ("[SEP]", "</s>", "<sep>"),
+    "mask": ("[MASK]", "<mask>"),
+}
+OTHER_ROLE = {"cls": "bos", "sep": "eos"}  # some tokenizers name only these
+BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+KEPT_SETTINGS = ("model_max_length", "model_input_names", "clean_up_tokenization_spaces")
 
 
 class Tokenizer(RecipeTable):
     """Train a SentencePiece unigram tokenizer on the cleaned text, or take an existing one."""
 
     path: Path | None = None  # existing: folder with tokenizer.json, or a .model; None: train
-    vocab_size: int = Field(default=32_768, ge=320, multiple_of=64)  # trained only
+    vocab_size: int = Field(default=32_768, ge=448, multiple_of=64)  # trained only
     character_coverage: float = Field(default=0.9995, gt=0.9, le=1.0)  # rest: spelt in bytes
     sample_bytes: Positive = 1 << 25  # of text to train on, drawn from the training documents
     source_weights: dict[str, PositiveFloat] = Field(default={})  # of that sample; empty: by size
@@ -21,7 +51,183 @@ class Tokenizer(RecipeTable):
     @model_validator(mode="after")
     def trains_or_takes(self) -> Self:
         training = {"vocab_size", "character_coverage", "sample_bytes", "source_weights"}
-        given = sorted(training & self.model_fields_set)
+        given = sorted(
+            key for key in training & self.model_fields_set
+            if getattr(self, key) != type(self).model_fields[key].default
+        )  # fmt: skip
         if self.path is not None and given:
             raise ValueError(f"`path` takes an existing tokenizer; remove {', '.join(given)}")
         return self
+
+
+def inputs(table: Tokenizer) -> list[Any]:
+    """Fingerprints of the files of an existing tokenizer. Raises DataError if there are none."""
+    if table.path is None:
+        return []
+    files = [table.path] if table.path.is_file() else sorted(table.path.glob("*.json"))
+    if not files:
+        raise DataError(
+            f"tokenizer.path: {table.path} is neither a .model file nor a folder with "
+            "tokenizer.json; check the path"
+        )
+    return [[file.name, provenance.file_fingerprint(file)] for file in files]
+
+
+def prepare(folder: Path, table: Tokenizer, sample: Callable[[], Iterable[str]]) -> None:
+    """Write the tokenizer folder, whole or not at all. `sample` gives the text to train on."""
+    if folder.exists():
+        return
+    unfinished = folder.with_name(f"{folder.name}.tmp")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    unfinished.mkdir(parents=True)
+    if table.path is None:
+        model = unigram.train(sample(), table.vocab_size, table.character_coverage)
+        save(unfinished, unigram.to_tokenizer(model), {}, model)
+    elif table.path.is_file():
+        model = read_bytes(table.path)
+        save(unfinished, unigram.to_tokenizer(model), {}, model)
+    else:
+        save(unfinished, load_json(table.path / "tokenizer.json"), settings_of(table.path), None)
+    unfinished.replace(folder)
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"tokenizer.path: cannot read {path}: {error.strerror}") from None
+
+
+def load_json(path: Path) -> FastTokenizer:
+    """A tokenizer that truncates nothing, pads nothing and takes special tokens in text as text."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing; a tokenizer folder needs tokenizer.json")
+    try:
+        tokenizer = FastTokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise DataError(f"{path} is not a tokenizer ({error})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What an existing folder says beside tokenizer.json."""
+    settings: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            settings |= provenance.read_json(folder / name)
+    return settings
+
+
+def save(
+    folder: Path, tokenizer: FastTokenizer, settings: dict[str, Any], model: bytes | None
+) -> None:
+    """Write all files of a tokenizer folder. Raises DataError if a special token is missing."""
+    names = special_tokens(tokenizer, settings)
+    if tokenizer.post_processor is None:
+        cls, sep = names["cls"], names["sep"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}",
+            pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            special_tokens=[(name, id_of(tokenizer, name)) for name in (cls, sep)],
+        )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    roles = {f"{role}_token": name for role, name in names.items()}
+    is_bert = str(settings.get("tokenizer_class", "")).startswith("Bert")
+    inputs = ["input_ids", *(["token_type_ids"] if is_bert else []), "attention_mask"]
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": inputs,
+        **{key: settings[key] for key in KEPT_SETTINGS if key in settings},
+        "split_special_tokens": True,
+        **roles,
+    }
+    provenance.write_json(folder / "tokenizer_config.json", config)
+    provenance.write_json(folder / "special_tokens_map.json", roles)
+    if model is not None:
+        provenance.write_bytes(folder / "tokenizer.model", model)
+    np.save(folder / "token_bytes.npy", token_bytes(tokenizer, names))
+
+
+def special_tokens(tokenizer: FastTokenizer, settings: dict[str, Any]) -> dict[str, str]:
+    """The token of each role: as the settings say, else by its usual name."""
+    found = {}
+    for role in ROLES:
+        stated = [settings.get(f"{key}_token") for key in (role, OTHER_ROLE.get(role, role))]
+        names = [token["content"] if isinstance(token, dict) else token for token in stated]
+        for name in (*names, *USUAL_NAMES[role]):
+            if isinstance(name, str) and tokenizer.token_to_id(name) is not None:
+                found[role] = name
+                break
+    missing = [role for role in ROLES if role not in found and role != "unk"]
+    if missing:
+        raise DataError(
+            f"the tokenizer has no {' and no '.join(missing)} token (looked for "
+            f"{', '.join(name for role in missing for name in USUAL_NAMES[role])} and in "
+            "tokenizer_config.json); a masked language model needs them: take another tokenizer"
+        )
+    return found
+
+
+def special_ids(tokenizer: FastTokenizer, names: dict[str, str]) -> list[int]:
+    """Ids that stand for no text."""
+    added = tokenizer.get_added_tokens_decoder().items()
+    ids = {number for number, token in added if token.special}
+    return sorted(ids | {id_of(tokenizer, name) for name in names.values()})
+
+
+def id_of(tokenizer: FastTokenizer, token: str) -> int:
+    """The id of a token known to exist."""
+    number = tokenizer.token_to_id(token)
+    assert number is not None, token
+    return number
+
+
+def facts(folder: Path) -> TokenizerFacts:
+    """What the shards' manifest says of the tokenizer."""
+    tokenizer = load_json(folder / "tokenizer.json")
+    names = special_tokens(tokenizer, settings_of(folder))
+    ids = {role: id_of(tokenizer, name) for role, name in names.items()}
+    return TokenizerFacts(
+        vocab_size=size_of(tokenizer),
+        pad_id=ids["pad"],
+        cls_id=ids["cls"],
+        sep_id=ids["sep"],
+        mask_id=ids["mask"],
+        unk_id=ids.get("unk", ids["pad"]),  # byte-level ones need none
+        special_ids=tuple(special_ids(tokenizer, names)),
+        fingerprint=provenance.file_fingerprint(folder / "tokenizer.json"),
+        folder=folder,
+    )
+
+
+def size_of(tokenizer: FastTokenizer) -> int:
+    """Ids are below this; they may have gaps."""
+    return int(max(tokenizer.get_vocab(with_added_tokens=True).values())) + 1
+
+
+def token_bytes(tokenizer: FastTokenizer, names: dict[str, str]) -> NDArray[np.int32]:
+    """(V,) UTF-8 bytes that each token spells; 0 for special tokens.
+
+    WordPiece does not say which of its tokens follow a space, so spaces count for none there.
+    """
+    description = json.loads(tokenizer.to_str())
+    prefix = description["model"].get("continuing_subword_prefix") or ""
+    is_byte_level = '"ByteLevel"' in json.dumps(
+        [description.get("pre_tokenizer"), description.get("decoder")]
+    )
+    sizes = np.zeros(size_of(tokenizer), np.int32)
+    for token, number in tokenizer.get_vocab(with_added_tokens=True).items():
+        if is_byte_level:
+            sizes[number] = len(token)  # one character stands for each byte
+        elif BYTE_TOKEN.fullmatch(token) and description["model"].get("byte_fallback"):
+            sizes[number] = 1
+        else:
+            text = token.removeprefix(prefix) if prefix else token.replace(unigram.SPACE, " ")
+            sizes[number] = len(text.encode("utf-8"))
+    sizes[special_ids(tokenizer, names)] = 0
+    return sizes
