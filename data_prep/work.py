@@ -5,16 +5,18 @@ of every pass writes its files there and last, atomically, a journal `<pass>/<un
 with a journal is never done again. Nothing in it depends on which worker did what.
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
 from runtime import provenance
+from runtime.errors import DataError
 
 INPUTS = "inputs.json"
 
@@ -25,14 +27,29 @@ class Work:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def open(self, inputs: str) -> None:
-        """Go on with what was done for the same inputs; else begin anew."""
+    def open(self, inputs: str) -> IO[bytes]:
+        """Go on with what was done for the same inputs; else begin anew.
+
+        The work belongs to this run until the returned file is closed or the process ends. Raises
+        DataError if another run has it.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.folder.with_name(f".{self.folder.name}.lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise DataError(
+                f"another run is preparing {self.folder}; wait for it, or give this one another "
+                "`output`"
+            ) from None
         marker = self.folder / INPUTS
         if not (marker.is_file() and provenance.read_json(marker) == {"inputs": inputs}):
             if self.folder.exists():
                 shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True)
             provenance.write_json(marker, {"inputs": inputs})
+        return lock
 
     def path(self, name: str, suffix: str) -> Path:
         """A file of a unit; its folder is made."""

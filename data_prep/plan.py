@@ -1,0 +1,61 @@
+"""What `python -m data_prep` would do: the inputs, their fingerprint, and lines for people."""
+
+from data_prep import tokenizer, units
+from data_prep.config import Recipe
+from data_prep.sources import InputFile
+from runtime import provenance, stages
+from runtime.stages import Plan
+
+FORMAT_VERSION = 1  # raise it when the same inputs come to give other shards
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Look up the input files and fingerprint all that the shards depend on. Raises DataError."""
+    folder = stages.folder(recipe.output, "data_prep")
+    files = units.inputs(recipe.sources)
+    return Plan("data_prep", folder, inputs_fingerprint(recipe, files), lines(recipe, files))
+
+
+def inputs_fingerprint(recipe: Recipe, files: dict[str, list[InputFile]]) -> str:
+    """Fingerprint of the tables that shape the shards, in recipe order, and of every input file.
+
+    Not of the number of workers, the output folder or the mixture: shards do not depend on them.
+    """
+    return provenance.fingerprint(
+        {
+            "format": FORMAT_VERSION,
+            "sources": [
+                [name, params.model_dump(mode="json"), [vars(file) for file in files[name]]]
+                for name, params in recipe.sources.items()
+            ],
+            "clean": recipe.clean.model_dump(mode="json"),
+            "dedup": recipe.dedup.model_dump(mode="json"),
+            "tokenizer": recipe.tokenizer.model_dump(mode="json"),
+            "tokenizer_files": tokenizer.inputs(recipe.tokenizer),
+            "packing": recipe.packing.model_dump(mode="json"),
+        }
+    )
+
+
+def lines(recipe: Recipe, files: dict[str, list[InputFile]]) -> list[str]:
+    """One line a source, then what is made of them."""
+    found = []
+    for name, params in recipe.sources.items():
+        size = sum(file.size for file in files[name])
+        shown = f"{size / 1e6:,.1f} MB" if size else "size unknown"
+        found.append(
+            f"source {name}: {params.reader}, domain {params.domain}, "
+            f"{len(files[name])} files, {shown}"
+        )
+    table, packing = recipe.tokenizer, recipe.packing
+    found.append(
+        f"tokenizer: {table.path}" if table.path is not None
+        else f"tokenizer: train {table.vocab_size:,} pieces on {table.sample_bytes / 1e6:,.0f} MB"
+    )  # fmt: skip
+    total = sum(file.size for listed in files.values() for file in listed)
+    found.append(
+        f"samples of {packing.sequence_length} tokens ({packing.strategy}), "
+        f"{packing.valid_share:.2%} for validation; "
+        f"needs about {3 * total / 1e6:,.0f} MB of disk while it runs"
+    )
+    return found
