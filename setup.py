@@ -26,7 +26,12 @@ setup(
         "recipes",
         "slurm",
     ],
-    package_data={"ds_configs": ["*.json"], "recipes": ["*.toml", "*.py"], "slurm": ["*.sbatch"]},
+    package_data={
+        "launch": ["*.jinja"],
+        "ds_configs": ["*.json"],
+        "recipes": ["*.toml", "*.py"],
+        "slurm": ["*.sbatch"],
+    },
     # Why each of these: docs/dependencies.md
     install_requires=[
         "torch>=2.10",

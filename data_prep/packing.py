@@ -36,7 +36,9 @@ class Packing(RecipeTable):
     """How documents become fixed-length samples."""
 
     sequence_length: int = Field(default=512, ge=8)  # tokens per sample, separators included
-    strategy: Literal["best_fit", "concat"] = "best_fit"
+    strategy: Literal["best_fit", "concat"] = (
+        "best_fit"  # concat fills every sample, cutting documents
+    )
     drop_shorter_than: int = Field(default=4, ge=1)  # tokens; shorter documents are counted
     shard_tokens: Positive = 1 << 25  # documents packed together: memory and size of one shard
     valid_share: float = Field(default=0.005, ge=0.0, lt=1.0)  # of documents, by hash of the text

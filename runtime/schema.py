@@ -53,22 +53,24 @@ def comments(model: type[BaseModel]) -> dict[str, str]:
 
 
 def own_comments(model: type[BaseModel]) -> dict[str, str]:
-    """The comments on the lines of each field declared in the class body."""
+    """The comments directly above each field declared in the class body, and on its lines."""
     source = textwrap.dedent(inspect.getsource(model))
-    by_line = {
-        token.start[0]: token.string.lstrip("# ").strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT and not token.string.startswith(("# type:", "# noqa"))
-    }
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    found = [token for token in tokens if token.type == tokenize.COMMENT]
+    by_line = {token.start[0]: token.string.lstrip("# ").strip() for token in found}
+    whole_lines = {token.start[0] for token in found if not token.line[: token.start[1]].strip()}
     (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
-    found = {}
+    meanings = {}
     for node in body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            first = node.lineno
+            while first - 1 in whole_lines:
+                first -= 1
+            lines = range(first, (node.end_lineno or node.lineno) + 1)
             words = [by_line[line] for line in lines if line in by_line]
             if words:
-                found[node.target.id] = " ".join(words)
-    return found
+                meanings[node.target.id] = " ".join(words)
+    return meanings
 
 
 def plugin_check(field: FieldInfo) -> plugins.TableCheck | None:

@@ -27,8 +27,8 @@ class Params(Step):
 
     step: str = "unicode"
     repair: bool = False  # undo wrong decodings ("cafÃ©") with ftfy; about ten times slower
-    form: Literal["NFC", "NFKC", "none"] = "NFC"
-    remove_control: bool = True
+    form: Literal["NFC", "NFKC", "none"] = "NFC"  # normal form of non-ASCII text
+    remove_control: bool = True  # all but tab and newline; also noncharacters
     remove_invisible: bool = True  # zero-width spaces, direction marks, soft hyphens
     min_characters: int = Field(default=1, ge=0)  # left after all of it; shorter ones are dropped
 

@@ -19,7 +19,7 @@ class Params(Source):
 
     path: str
     config: str | None = None  # name of the configuration
-    split: str = "train"
+    split: str = "train"  # of the data set
     revision: str | None = None  # commit or tag; pin it, or a changed data set goes unnoticed
 
 

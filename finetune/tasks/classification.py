@@ -29,8 +29,8 @@ class Params(Task):
     kind: Literal["classification"] = "classification"
     format: Literal["csv", "tsv", "jsonl"] | None = None  # None: by file name
     text_field: str | int = "text"  # a number is a column of a file without a header line
-    text_pair_field: str | int | None = None
-    label_field: str | int = "label"
+    text_pair_field: str | int | None = None  # second text; None: one text a row
+    label_field: str | int = "label"  # name or number of a column, like text_field
     labels: tuple[str, ...] | None = None  # None: those of the training file, sorted
     metric: Literal["accuracy", "macro_f1", "micro_f1", "mcc"] = (
         "accuracy"  # chooses the best checkpoint and stops early

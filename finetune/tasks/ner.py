@@ -34,12 +34,12 @@ class Params(Task):
     format: Literal["conll", "jsonl"] | None = None  # None: jsonl by file name, else conll
     separator: Literal["whitespace", "tab"] = "whitespace"  # between CoNLL columns
     word_column: int = 0  # of CoNLL lines; negative counts from the end
-    tag_column: int = -1
-    tokens_field: str = "tokens"  # JSONL: words and tags ...
-    tags_field: str = "tags"
-    text_field: str = "text"  # ... or text and character spans {start, end, label}
-    spans_field: str = "spans"
-    span_end: Literal["exclusive", "inclusive"] = "exclusive"
+    tag_column: int = -1  # of CoNLL lines, like word_column
+    tokens_field: str = "tokens"  # JSONL: words, with tags ...
+    tags_field: str = "tags"  # JSONL: one tag a word
+    text_field: str = "text"  # ... or text, with character spans
+    spans_field: str = "spans"  # JSONL: a list of {start, end, label}
+    span_end: Literal["exclusive", "inclusive"] = "exclusive"  # what `end` of a span points at
     window_overlap: int = Field(
         default=64, ge=0
     )  # tokens that neighbouring windows of a long text share

@@ -81,6 +81,10 @@ class Child(Parent):
     long: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         default=0.5,  # first part
     )  # second part
+    # above,
+    # in two lines
+    listed: bool = True
+
     plain: str | None = None
 
 
@@ -89,6 +93,7 @@ def test_comments_come_from_the_source_and_are_inherited() -> None:
         "kind": "of plug-in",
         "size": "in bytes",
         "long": "first part second part",
+        "listed": "above, in two lines",
     }
 
 
