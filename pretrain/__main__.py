@@ -22,10 +22,13 @@ def pretrain() -> None:
         return
     if planned.pending or checked.model is None or checked.train is None:
         raise RecipeError(f"pretraining cannot start: {planned.pending}")
+    import transformers
+
     from pretrain.run import run
     from runtime import processes
 
     command.start_logging()
+    transformers.utils.logging.disable_progress_bar()
     processes.start(checked.engine.collective_timeout_seconds)
     processes.set_threads(checked.engine.threads_per_rank)
     try:

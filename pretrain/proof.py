@@ -60,8 +60,8 @@ def prove(engine: Engine, objective: MaskedLM, micro_batch: MicroBatch, vocab_si
     if difference > limit:
         raise RecipeError(
             f"packed and unpacked hidden states of this model differ by {difference:.1e} "
-            f"(relative; at most {limit:.0e} is rounding): {type(objective.model).__name__} cannot be trained "
-            "on packed samples; choose modernbert, bert or roberta"
+            f"(relative; at most {limit:.0e} is rounding): {type(objective.model).__name__} cannot "
+            "be trained on packed samples; choose modernbert, bert or roberta"
         )
     return difference
 

@@ -57,11 +57,11 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
     say_what_starts(engine, batches)
 
     def learning_rate(step: int) -> float:
-        per_step = batches.tokens_per_step
+        per_step = batches.tokens_per_step  # the middle of a step: neither end of the run is at 0
         return schedule.learning_rate(
             recipe.schedule,
             recipe.optimizer.learning_rate,
-            step * per_step,
+            (step - 1) * per_step + per_step // 2,
             batches.total_steps * per_step,
         )
 

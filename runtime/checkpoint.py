@@ -195,11 +195,13 @@ def load(trained: engine.Engine, path: Path, identity: Mapping[str, str]) -> Pos
             f"{path} was saved under ZeRO stage {manifest['zero_stage']}, this run uses stage "
             f"{trained.stage}; set engine.ds_config back, or set another `output`"
         )
-    if manifest["world_size"] == world:
+    is_same_world = manifest["world_size"] == world
+    if is_same_world or trained.stage == 0:  # stage 0 keeps everything on every rank
         trained.load_shards(path, is_universal=False)
+    if is_same_world:
         state = torch.load(path / f"rng-{processes.rank():05d}.pt", weights_only=True)
         set_random_state(state)
-    else:
+    elif trained.stage > 0:
         if processes.rank() == 0:
             log.warning(
                 "%s was saved by %d ranks and is converted for %d: data and order stay exact, "

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,17 @@ class Arguments:
 def parser(program: str, description: str) -> argparse.ArgumentParser:
     """The arguments of a stage; commands with more of their own add them to it."""
     parsed = argparse.ArgumentParser(prog=program, description=description)
+    add_arguments(parsed)
+    return parsed
+
+
+def add_arguments(parsed: argparse.ArgumentParser) -> None:
+    """The arguments every stage takes, for a parser or a sub-command."""
     parsed.add_argument("recipe", type=Path, help="recipe file (TOML)")
     parsed.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="TOML values; strings need quotes"
     )
     parsed.add_argument("--dry-run", action="store_true", help="print the plan and touch nothing")
-    return parsed
 
 
 def parse(program: str, description: str, arguments: Sequence[str] | None = None) -> Arguments:
@@ -41,6 +47,7 @@ def start_logging() -> None:
     out."""
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.")
     logging.getLogger("textmill").setLevel(level)
 
 

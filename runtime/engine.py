@@ -11,11 +11,12 @@ different.
 """
 
 import importlib.resources
+import io
 import json
 import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ os.environ.setdefault("DS_ACCELERATOR", "cuda" if Path("/dev/nvidiactl").exists(
 import deepspeed
 import torch
 from deepspeed.checkpoint import ds_to_universal
+from deepspeed.checkpoint.constants import (
+    UNIVERSAL_CHECKPOINT_INFO,
+    UNIVERSAL_CHECKPOINT_VERSION_KEY,
+    UNIVERSAL_CHECKPOINT_VERSION_VALUE,
+)
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils import safe_get_full_fp32_param
@@ -218,7 +224,18 @@ class Engine:
 
     def save_shards(self, folder: Path) -> None:
         """Write this engine's shards into `folder`; DeepSpeed's own `latest` is never written."""
-        self._engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+        # Without this key a checkpoint of stage 1 or 2 cannot be converted for other world sizes.
+        client_state = {
+            UNIVERSAL_CHECKPOINT_INFO: {
+                UNIVERSAL_CHECKPOINT_VERSION_KEY: UNIVERSAL_CHECKPOINT_VERSION_VALUE
+            }
+        }
+        self._engine.save_checkpoint(
+            str(folder.parent), tag=folder.name, client_state=client_state, save_latest=False
+        )
+        if processes.rank() == 0:
+            for script in ("zero_to_fp32.py", "zero_to_torch.py"):  # copies that unpickle anything
+                (folder.parent / script).unlink(missing_ok=True)
 
     def load_shards(self, folder: Path, is_universal: bool) -> None:
         """Load shards saved by the same number of ranks, or a universal checkpoint from any."""
@@ -266,5 +283,5 @@ def convert_to_universal(source: Path, target: Path) -> None:
         strict=True,
         inject_missing_state=False,
     )
-    with safe_unpickling():
+    with safe_unpickling(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         ds_to_universal.main(arguments)
