@@ -1,0 +1,167 @@
+"""`textmill report RUN`: one HTML page about a run, without scripts and without other files.
+
+Everything on it is read from what the stages wrote (see results.py). A part whose stage has not
+run is left out; the list of stages at the top says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from launch import charts, results
+from launch.results import Curve
+from runtime import provenance, stages
+
+PAGE = "report.html"
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture and what it shows."""
+
+    title: str
+    svg: str
+
+
+def write(run: Path) -> Path:
+    """Write RUN/report.html and return its path."""
+    output = results.output_folder(run)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = number
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    page = output / PAGE
+    provenance.write_text(page, template.render(content(output)))
+    return page
+
+
+def content(output: Path) -> dict[str, Any]:
+    """Everything the template shows."""
+    recipe = results.recipe(output)
+    rows = results.metrics(stages.folder(output, "pretrain"))
+    folders = {stage: stages.folder(output, stage) for stage in stages.STAGES}
+    start = newest_start(output)
+    return {
+        "name": recipe.get("name", output.name),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "recipe": results.recipe_text(output),
+        "data": results.read(folders["data_prep"] / "card.json"),
+        "pretrain": results.read(folders["pretrain"] / stages.MANIFEST),
+        "loss": ends(rows, "loss/valid"),
+        "bits": ends(rows, "eval/bits_per_byte"),
+        "domains": domain_table(rows),
+        "charts": pretraining_charts(rows),
+        "tasks": [task_content(output, task) for task in results.tasks(output)],
+        "waiting": [
+            stage for stage in results.wanted_stages(output) if not is_written(output, stage)
+        ],
+        "start": start,
+    }
+
+
+def is_written(output: Path, stage: str) -> bool:
+    folder = stages.folder(output, stage)
+    if stage != "finetune":
+        return (folder / stages.MANIFEST).is_file()
+    return all((folder / name / "report.json").is_file() for name in results.task_names(output))
+
+
+def newest_start(output: Path) -> dict[str, Any] | None:
+    """How the latest stage was started: command, commit, versions, host."""
+    starts = []
+    for path in (*output.glob("*/run.json"), *output.glob("finetune/*/run.json")):
+        starts += provenance.read_json(path)["starts"]
+    return max(starts, key=lambda start: str(start["started"])) if starts else None
+
+
+def ends(rows: list[results.Metrics], tag: str) -> tuple[float, float] | None:
+    """The first and the last value of a tag."""
+    values = results.curve(rows, tag).values
+    return (values[0], values[-1]) if len(values) > 1 else None
+
+
+def domain_table(rows: list[results.Metrics]) -> list[dict[str, Any]]:
+    """First and last validation loss, accuracy and bits per byte of every domain."""
+    table = []
+    for tag in results.tags(rows, "loss_by_domain"):
+        domain = tag.partition("/")[2]
+        table.append(
+            {
+                "domain": domain,
+                "loss": ends(rows, tag),
+                "accuracy": results.last(rows, f"accuracy_by_domain/{domain}"),
+                "bits": ends(rows, f"bits_per_byte_by_domain/{domain}"),
+            }
+        )
+    return table
+
+
+def pretraining_charts(rows: list[results.Metrics]) -> list[Chart]:
+    """Loss, loss by domain, learning rate, gradient norm, speed."""
+
+    def curves(tags: Mapping[str, str]) -> dict[str, Curve]:
+        return {label: results.curve(rows, tag) for label, tag in tags.items()}
+
+    by_domain = {tag.partition("/")[2]: tag for tag in results.tags(rows, "loss_by_domain")}
+    wanted = (
+        ("Loss", {"training": "loss/train", "validation": "loss/valid"}, "nats a target", False),
+        ("Validation loss by domain", by_domain, "nats a target", False),
+        ("Learning rate", {"learning rate": "optim/learning_rate"}, "", True),
+        ("Throughput", {"tokens": "perf/tokens_per_second"}, "tokens a second", True),
+        ("Gradient norm", {"norm": "optim/gradient_norm"}, "", True),
+        ("Bits per byte", {"bits": "eval/bits_per_byte"}, "bits", False),
+    )
+    found = []
+    for title, tags, unit, starts_at_zero in wanted:
+        svg = charts.lines(curves(tags), unit, starts_at_zero=starts_at_zero)
+        if svg:
+            found.append(Chart(title, svg))
+    return found
+
+
+def task_content(output: Path, task: results.Task) -> dict[str, Any]:
+    """A task's scores, its training curves beside the control's, and its ONNX parity."""
+    folder = stages.folder(output, "finetune") / task.name
+    ours, control = results.metrics(folder), results.metrics(folder / "control")
+    tag = f"eval/{task.metric}"
+    pictures = []
+    for title, key, unit in (
+        (f"{task.metric} on the validation rows", tag, task.metric),
+        ("Training loss", "loss/train", "nats a target"),
+    ):
+        curves = {"pretrained": results.curve(ours, key)}
+        if control:
+            curves["without pretraining"] = results.curve(control, key)
+        if svg := charts.lines(curves, unit, starts_at_zero=True):
+            pictures.append(Chart(title, svg))
+    split = task.scores[-1].split if task.scores else None
+    return {
+        "name": task.name,
+        "task": task,
+        "baselines": list(dict.fromkeys(name for s in task.scores for name in s.baselines)),
+        "charts": pictures,
+        "by_label": by_label(task.report, split),
+        "by_label_split": split,
+        "onnx": task.report.get("onnx"),
+        "training": task.report.get("training", {}),
+        "data": task.report.get("data", {}),
+    }
+
+
+def by_label(report: Mapping[str, Any], split: str | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """Precision, recall and F1 of every entity type or class."""
+    found = report.get(split, {}).get("report", {}) if split else {}
+    return list(found.get("entities", found).get("by_label", {}).items())
+
+
+def number(value: float | int | None, digits: int = 3) -> str:
+    """A number as people read it; an empty cell if it was not measured."""
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"

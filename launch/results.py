@@ -1,0 +1,172 @@
+"""What the stages of a run have written, as far as it exists: read by status, report and summary.
+
+Nothing here is computed anew and nothing is filled in: a file that is not there yet is None or an
+empty list, a number that was not written does not appear.
+"""
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime import provenance, stages
+from runtime.errors import DataError
+
+STEP_LINE = re.compile(r"step +(?P<step>\d+)/(?P<total>\d+)(?:.*\beta (?P<eta>\w+))?")
+TAIL_BYTES = 1 << 16
+Metrics = Mapping[str, Any]  # one line of metrics.jsonl: step, time, tag: value
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The values of one tag over the steps."""
+
+    steps: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The last console line of a stage that is training."""
+
+    step: int
+    total: int
+    eta: str | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a task on one split, and what it has to be compared with."""
+
+    split: str
+    ours: float
+    control: float | None  # the same model without pretraining
+    baselines: dict[str, float] = field(default_factory=dict)  # predictors that need no model
+
+
+@dataclass(frozen=True)
+class Task:
+    """A fine-tuned task: its report and the numbers of the metric it was judged by."""
+
+    name: str
+    metric: str
+    scores: list[Score]
+    report: Mapping[str, Any]
+
+
+def output_folder(run: Path) -> Path:
+    """The folder of a run. Raises DataError if there is no run in it."""
+    known = ("launch.json", "recipe.toml", "data", "pretrain", "finetune")
+    if run.is_file():
+        raise DataError(f"{run} is a file; name the output folder of a run (`output` in a recipe)")
+    if not any((run / name).exists() for name in known):
+        raise DataError(
+            f"{run} holds no run: name the folder that `output` in the recipe says, "
+            "for example runs/quickstart"
+        )
+    return run
+
+
+def recipe_text(output: Path) -> str:
+    """The resolved recipe of the newest start: of the whole run, else of a stage."""
+    for path in (output / "recipe.toml", *sorted(output.glob("*/recipe.toml"), reverse=True)):
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    return ""
+
+
+def recipe(output: Path) -> dict[str, Any]:
+    """The tables of the resolved recipe."""
+    return tomllib.loads(recipe_text(output))
+
+
+def wanted_stages(output: Path) -> list[str]:
+    """The stages the recipe has tables for, and those that have a folder."""
+    tables = recipe(output)
+    needed = {"data_prep": "sources", "pretrain": "model", "finetune": "tasks"}
+    return [
+        stage
+        for stage in stages.STAGES
+        if tables.get(needed[stage]) or stages.folder(output, stage).is_dir()
+    ]
+
+
+def task_names(output: Path) -> list[str]:
+    """The tasks of the recipe in its order, then others that have a folder."""
+    folder = stages.folder(output, "finetune")
+    present = sorted(path.parent.name for path in folder.glob("*/run.json"))
+    return list(dict.fromkeys([*recipe(output).get("tasks", {}), *present]))
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None if the file is not there."""
+    return dict(provenance.read_json(path)) if path.is_file() else None
+
+
+def metrics(folder: Path) -> list[Metrics]:
+    """The lines of metrics.jsonl; a last line that is being written is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def curve(rows: Sequence[Metrics], tag: str) -> Curve:
+    """The finite values of a tag; "nan" and "inf" are gaps."""
+    points = [(int(row["step"]), float(row[tag])) for row in rows if tag in row]
+    points = [(step, value) for step, value in points if math.isfinite(value)]
+    return Curve([step for step, _ in points], [value for _, value in points])
+
+
+def tags(rows: Sequence[Metrics], group: str) -> list[str]:
+    """The tags of a group, for example `loss_by_domain`, in the order they first appear."""
+    return list(dict.fromkeys(tag for row in rows for tag in row if tag.startswith(f"{group}/")))
+
+
+def last(rows: Sequence[Metrics], tag: str) -> float | None:
+    """The newest value of a tag."""
+    found = curve(rows, tag).values
+    return found[-1] if found else None
+
+
+def progress(log: Path) -> Progress | None:
+    """The newest `step n/m ... eta t` of a stage's log, if it was started by `textmill run`."""
+    if not log.is_file():
+        return None
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    for line in reversed(lines):
+        if found := STEP_LINE.match(line):
+            return Progress(int(found["step"]), int(found["total"]), found["eta"])
+    return None
+
+
+def tasks(output: Path) -> list[Task]:
+    """The tasks that have a report."""
+    folder = stages.folder(output, "finetune")
+    found = []
+    for name in task_names(output):
+        report = read(folder / name / "report.json")
+        if report is None:
+            continue
+        metric = report["metric"]
+        scores = [score(report, split, metric) for split in ("valid", "test") if report.get(split)]
+        found.append(Task(name, metric, scores, report))
+    return found
+
+
+def score(report: Mapping[str, Any], split: str, metric: str) -> Score:
+    control = report.get("control")
+    baselines = report.get("baselines", {}).get(split, {})
+    return Score(
+        split,
+        report[split]["metrics"][metric],
+        control[split]["metrics"][metric] if control else None,
+        {name: values[metric] for name, values in baselines.items() if metric in values},
+    )

@@ -1,0 +1,126 @@
+"""`textmill status RUN`: how far each stage of a run is, from the files it has written."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from launch import journal, results
+from runtime import stages
+from runtime.tracking import duration
+
+LAST_LINES = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    state: str
+    folder: Path  # of its metrics.jsonl
+    step: str = ""
+    loss: str = ""
+    valid: str = ""
+    score: str = ""
+    eta: str = ""
+    age: str = ""  # since the last metrics
+
+
+def show(run: Path) -> None:
+    """Print the table and the last metrics of what is running."""
+    output = results.output_folder(run)
+    notes = journal.read(output)
+    wanted = results.wanted_stages(output)
+    rows = [row for stage in wanted for row in stage_rows(output, stage, notes)]
+    console = Console(highlight=False)
+    table = Table(title=str(output), title_justify="left")
+    for column in ("stage", "state", "step", "loss", "valid", "score", "eta", "last metrics"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.name, row.state, row.step, row.loss, row.valid, row.score, row.eta, row.age
+        )
+    console.print(table)
+    if notes:
+        print_endings(console, output, notes)
+    for row in rows:
+        for line in results.metrics(row.folder)[-LAST_LINES:] if row.state == "running" else []:
+            console.print(json.dumps(line), soft_wrap=True, markup=False)
+
+
+def print_endings(console: Console, output: Path, notes: journal.Journal) -> None:
+    """Say which stages ended before they were done, and where their output is."""
+    for stage, entry in notes.stages.items():
+        state = journal.state_of(notes, stage)
+        if state in ("failed", "stopped", "lost"):
+            code = "" if entry.exit_code is None else f" with exit code {entry.exit_code}"
+            log = output / "logs" / f"{stage}.log"
+            console.print(f"{stage}: {state}{code}, its output is in {log}", soft_wrap=True)
+
+
+def stage_rows(output: Path, stage: str, notes: journal.Journal | None) -> list[Row]:
+    """One row for a stage; one a task for fine-tuning, which takes the tasks in their order."""
+    folder = stages.folder(output, stage)
+    noted = journal.state_of(notes, stage) if notes else None
+    log = output / "logs" / f"{stage}.log"
+    if stage != "finetune":
+        manifest = folder / stages.MANIFEST
+        entry = notes.stages.get(stage) if notes else None
+        if entry and manifest.is_file() and manifest.stat().st_mtime >= entry.started:
+            noted = "done"
+        return [measured(stage, folder, state_of(folder, noted), log)]
+    found = []
+    for name in results.task_names(output):
+        state = state_of(folder / name, noted)
+        if state not in ("done", "to do"):
+            noted = None  # it is about this task; the ones after it have not been reached
+        is_control = state != "done" and (folder / name / "control").is_dir()
+        source = folder / name / "control" if is_control else folder / name
+        label = f"{stage} {name}" + (" (control)" if is_control else "")
+        found.append(measured(label, source, state, log))
+    return found
+
+
+def state_of(folder: Path, noted: str | None) -> str:
+    """What a stage's folder and the journal say together.
+
+    The manifest is written last: one that is older than the metrics is from the run before.
+    """
+    manifest, written = folder / stages.MANIFEST, folder / "metrics.jsonl"
+    if manifest.is_file():
+        has_later = written.is_file() and written.stat().st_mtime > manifest.stat().st_mtime
+        if noted in (None, "done") or (written.is_file() and not has_later):
+            return "done"
+    if noted is None or noted == "done":
+        return "started" if written.is_file() else "to do"
+    return noted
+
+
+def measured(name: str, folder: Path, state: str, log: Path) -> Row:
+    """A row with the newest numbers of metrics.jsonl."""
+    rows = results.metrics(folder)
+    if not rows:
+        return Row(name, state, folder)
+    step, eta = str(rows[-1]["step"]), ""
+    if state == "running" and (found := results.progress(log)):
+        step, eta = f"{found.step}/{found.total}", found.eta or ""
+    scores = [tag for tag in ("eval/f1", "eval/accuracy") if results.last(rows, tag) is not None]
+    return Row(
+        name,
+        state,
+        folder,
+        step=step,
+        loss=number(results.last(rows, "loss/train")),
+        valid=number(results.last(rows, "loss/valid")),
+        score=f"{scores[0][5:]} {number(results.last(rows, scores[0]))}" if scores else "",
+        eta=eta,
+        age=f"{duration(max(0.0, time.time() - rows[-1]['time']))} ago",
+    )
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
