@@ -57,7 +57,12 @@ def chosen(found: argparse.Namespace) -> Callable[[], None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
-    found = arguments_parser().parse_args(arguments)
+    parser = arguments_parser()
+    found, rest = parser.parse_known_args(arguments)
+    if rest and (found.command != "run" or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides after an option, which argparse does not join to those before it
+        found.overrides = [*found.overrides, *rest]
     return run_command(lambda: chosen(found)())
 
 

@@ -51,7 +51,7 @@ def content(output: Path) -> dict[str, Any]:
         "name": recipe.get("name", output.name),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "recipe": results.recipe_text(output),
-        "data": results.read(folders["data_prep"] / "card.json"),
+        "data": data_content(results.read(folders["data_prep"] / stages.MANIFEST)),
         "pretrain": results.read(folders["pretrain"] / stages.MANIFEST),
         "loss": ends(rows, "loss/valid"),
         "bits": ends(rows, "eval/bits_per_byte"),
@@ -76,7 +76,8 @@ def newest_start(output: Path) -> dict[str, Any] | None:
     """How the latest stage was started: command, commit, versions, host."""
     starts = []
     for path in (*output.glob("*/run.json"), *output.glob("finetune/*/run.json")):
-        starts += provenance.read_json(path)["starts"]
+        found = provenance.read_json(path)
+        starts += found.get("starts", [found])
     return max(starts, key=lambda start: str(start["started"])) if starts else None
 
 
@@ -84,6 +85,34 @@ def ends(rows: list[results.Metrics], tag: str) -> tuple[float, float] | None:
     """The first and the last value of a tag."""
     values = results.curve(rows, tag).values
     return (values[0], values[-1]) if len(values) > 1 else None
+
+
+def data_content(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What came in, what became of it, and which sources repeat each other."""
+    if manifest is None:
+        return None
+    rows = []
+    for name, source in manifest["sources"].items():
+        documents, splits = source["documents"], source["splits"]
+        rows.append(
+            {
+                "name": name,
+                "domain": source["domain"],
+                "read": documents["read"],
+                "kept": documents["kept"],
+                "lost": {**documents["dropped"], **documents["quarantined"]},
+                "tokens": {split: found["num_tokens"] for split, found in splits.items()},
+                "samples": sum(found["num_samples"] for found in splits.values()),
+                "cut": sum(found["documents_cut"] for found in splits.values()),
+                "padding": sum(found["padding_tokens"] for found in splits.values()),
+            }
+        )
+    return {
+        "sources": rows,
+        "sequence_length": manifest["sequence_length"],
+        "vocab_size": manifest["tokenizer"]["vocab_size"],
+        "duplicates": manifest["duplicates"],
+    }
 
 
 def domain_table(rows: list[results.Metrics]) -> list[dict[str, Any]]:
