@@ -40,7 +40,8 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
         state = {name.removeprefix(prefix): value for name, value in parameters.items()}
         model.config.dtype = torch.float32
-        model.save_pretrained(temporary, state_dict=state)
+        # Under the names of today: checkpoints with LayerNorm.gamma would be written back so.
+        model.save_pretrained(temporary, state_dict=state, save_original_format=False)
         check_shapes(temporary, model)
         for file in sorted(tokenizer.iterdir()):
             shutil.copyfile(file, temporary / file.name)
