@@ -36,13 +36,22 @@ def finetune() -> None:
     from finetune.train import run
     from runtime import processes
 
-    command.start_logging()
+    quiet()
     processes.start(checked.engine.collective_timeout_seconds)
     processes.set_threads(checked.engine.threads_per_rank)
     try:
         run(checked, planned)
     finally:
         processes.stop()
+
+
+def quiet() -> None:
+    """Log our own lines; what transformers says about new heads is checked in finetune/heads.py."""
+    import transformers
+
+    command.start_logging()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def use_model() -> None:
@@ -63,10 +72,10 @@ def use_model() -> None:
         else:
             added.add_argument("--opset", type=int, default=20)
     given = parser.parse_args()
-    command.start_logging()
     from finetune import export, predict
     from finetune.config import Export
 
+    quiet()
     if given.command == "predict":
         predict.main(given.model, given.runtime)
     elif given.command == "evaluate":

@@ -94,6 +94,7 @@ def write_onnx(
     names = [name for name in MODEL_INPUTS if name in arrays]
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     temporary = file.with_name(f".{file.name}")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, we do not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -35,6 +35,7 @@ class Task(RecipeTable):
     """One task: its files, its encoder and how it is trained."""
 
     kind: str  # plug-in in finetune/tasks/
+    metric: str  # of the valid file: chooses the best checkpoint and stops early; higher is better
     train: Path  # rows that are trained on
     valid: Path  # rows that choose the best checkpoint
     test: Path | None = None  # rows that are scored once, at the end

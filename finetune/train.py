@@ -10,18 +10,15 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from finetune import encoder, export, heads
+from finetune import encoder, export, heads, report
 from finetune.batches import LabelledBatches
 from finetune.config import Recipe
-from finetune.encoder import Encoder
-from finetune.evaluation import Scored, evaluate
 from finetune.plan import encoder_name
-from finetune.task import Dataset, Encoded, Task
+from finetune.report import Prepared, Trained
+from finetune.task import Task
 from pretrain.evaluate import Evaluation
 from pretrain.export import export as export_model
 from pretrain.train import Settings, train
@@ -32,39 +29,6 @@ from runtime.recipe import to_toml
 from runtime.stages import Plan
 
 log = logging.getLogger("textmill")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A task ready to be trained: its data as model inputs, by split."""
-
-    name: str
-    task: Any  # the plug-in's Params
-    plugin: ModuleType
-    encoder: Encoder
-    labels: list[str]
-    max_length: int
-    data: dict[str, Dataset]  # train, valid and, if there is one, test
-    encoded: dict[str, Encoded]
-
-    def evaluate(self, engine: Engine, split: str) -> Scored:
-        """Score the model on a split. All ranks call it."""
-        return evaluate(
-            engine,
-            self.plugin,
-            self.data[split],
-            self.encoded[split],
-            self.labels,
-            self.encoder.tokenizer.pad_id,
-        )
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What one training run came to, at its best checkpoint."""
-
-    training: dict[str, Any]
-    results: dict[str, Scored]  # by split: valid and, if there is one, test
 
 
 def run(recipe: Recipe, plan: Plan) -> None:
@@ -89,10 +53,10 @@ def run_task(recipe: Recipe, name: str, task: Task, plan: Plan) -> None:
     if task.control_random_init:
         control = train_model(recipe, prepared, plan.folder / "control", is_control=True)
         gc.collect()
-    report = make_report(prepared, trained, control, onnx)
+    found = report.of(prepared, trained, control, onnx)
     if processes.rank() == 0:
-        provenance.write_json(plan.folder / "report.json", report)
-        for line in summary(prepared, report):
+        provenance.write_json(plan.folder / "report.json", found)
+        for line in report.summary(prepared, found):
             log.info(line)
         shutil.rmtree(plan.folder / "tokenizer")
         manifest = {
@@ -136,17 +100,7 @@ def train_model(recipe: Recipe, prepared: Prepared, folder: Path, is_control: bo
     task = prepared.task
     seed = recipe.seed if task.seed is None else task.seed
     started = time.time()
-    engine = Engine(
-        lambda: heads.Objective(
-            heads.build(prepared.encoder.folder, prepared.plugin.HEAD, prepared.labels, is_control)
-        ),
-        recipe.engine,
-        recipe.optimizer.model_copy(
-            update={"learning_rate": task.learning_rate, "weight_decay": task.weight_decay}
-        ),
-        batch_shape(task),
-        seed,
-    )
+    engine = make_engine(recipe, prepared, is_control, seed)
     batches = LabelledBatches(
         prepared.encoded["train"].windows,
         prepared.plugin.HEAD,
@@ -168,13 +122,7 @@ def train_model(recipe: Recipe, prepared: Prepared, folder: Path, is_control: bo
         folder,
         identity,
     )
-    best = position.best_step
-    if best is not None and best != position.step:
-        saved = folder / "checkpoints" / f"step-{best:08d}"
-        fault = checkpoint.first_fault(saved)
-        if fault is not None:
-            raise DataError(f"the best checkpoint {saved} is damaged ({fault}); delete {folder}")
-        checkpoint.load(engine, saved, identity)
+    restore_best(engine, folder, position, identity)
     results = {
         split: prepared.evaluate(engine, split) for split in prepared.encoded if split != "train"
     }
@@ -188,13 +136,44 @@ def train_model(recipe: Recipe, prepared: Prepared, folder: Path, is_control: bo
     training = {
         "steps": position.step,
         "steps_planned": batches.total_steps,
-        "best_step": best,
+        "best_step": position.best_step,
         "steps_per_epoch": batches.steps_per_epoch,
         "tokens": position.tokens,
         "num_parameters": engine.num_parameters(),
         "seconds": round(time.time() - started, 1),  # of the start that finished the run
     }
     return Trained(training, results)
+
+
+def make_engine(recipe: Recipe, prepared: Prepared, is_control: bool, seed: int) -> Engine:
+    """The task's model under DeepSpeed. All ranks call it."""
+    task = prepared.task
+    return Engine(
+        lambda: heads.Objective(
+            heads.build(prepared.encoder.folder, prepared.plugin.HEAD, prepared.labels, is_control)
+        ),
+        recipe.engine,
+        recipe.optimizer.model_copy(
+            update={"learning_rate": task.learning_rate, "weight_decay": task.weight_decay}
+        ),
+        batch_shape(task),
+        seed,
+    )
+
+
+def restore_best(
+    engine: Engine, folder: Path, position: checkpoint.Position, identity: Mapping[str, str]
+) -> None:
+    """Go back to the checkpoint with the best score. Raises DataError if it is damaged."""
+    if position.best_step is None or position.best_step == position.step:
+        return
+    saved = folder / "checkpoints" / f"step-{position.best_step:08d}"
+    fault = checkpoint.first_fault(saved)
+    if fault is not None:
+        raise DataError(
+            f"the best checkpoint {saved} is damaged ({fault}); delete {folder} and run again"
+        )
+    checkpoint.load(engine, saved, identity)
 
 
 def batch_shape(task: Task) -> Batch:
@@ -263,55 +242,5 @@ def say_what_starts(
     )  # fmt: skip
     for split, found in prepared.encoded.items():
         counts = {**prepared.data[split].counts, **found.counts}
-        log.info("  %-5s %s", split, ", ".join(f"{key} {value}" for key, value in counts.items()))
-
-
-def make_report(
-    prepared: Prepared, trained: Trained, control: Trained | None, onnx: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Everything that was measured, as report.json holds it."""
-    train_rows = prepared.data["train"]
-    return {
-        "task": prepared.name,
-        "kind": prepared.task.kind,
-        "metric": prepared.task.metric,
-        "labels": prepared.labels,
-        "max_length": prepared.max_length,
-        "data": {
-            split: {**dataset.counts, **prepared.encoded[split].counts}
-            for split, dataset in prepared.data.items()
-        },
-        "training": trained.training,
-        **as_json(trained.results),
-        "baselines": {
-            split: prepared.plugin.baselines(train_rows, prepared.data[split], prepared.labels)
-            for split in trained.results
-        },
-        "control": None
-        if control is None
-        else {"training": control.training, **as_json(control.results)},
-        "onnx": onnx,
-    }
-
-
-def as_json(results: Mapping[str, Scored]) -> dict[str, Any]:
-    return {
-        split: {"loss": scored.loss, **asdict(scored.scores)} for split, scored in results.items()
-    }
-
-
-def summary(prepared: Prepared, report: Mapping[str, Any]) -> list[str]:
-    """The result in a few aligned lines: the model, its baselines and its control."""
-    metric = prepared.task.metric
-    lines = []
-    for split in ("valid", "test"):
-        if split not in report:
-            continue
-        shown = {"fine-tuned": report[split]["metrics"][metric]}
-        if report["control"] is not None:
-            shown["without pretraining"] = report["control"][split]["metrics"][metric]
-        for name, found in report["baselines"][split].items():
-            shown[name] = found[metric]
-        parts = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        lines.append(f"{prepared.name}: {split} {metric}  {parts}")
-    return lines
+        shown = ", ".join(f"{key} {value}" for key, value in counts.items() if value)
+        log.info("  %-5s %s", split, shown)
