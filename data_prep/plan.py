@@ -1,5 +1,7 @@
 """What `python -m data_prep` would do: the inputs, their fingerprint, and lines for people."""
 
+from pathlib import PurePath
+
 from data_prep import tokenizer, units
 from data_prep.config import Recipe
 from data_prep.sources import InputFile
@@ -25,7 +27,7 @@ def inputs_fingerprint(recipe: Recipe, files: dict[str, list[InputFile]]) -> str
         {
             "format": FORMAT_VERSION,
             "sources": [
-                [name, params.model_dump(mode="json"), [vars(file) for file in files[name]]]
+                [name, params.model_dump(mode="json"), [identity(file) for file in files[name]]]
                 for name, params in recipe.sources.items()
             ],
             "clean": recipe.clean.model_dump(mode="json"),
@@ -35,6 +37,12 @@ def inputs_fingerprint(recipe: Recipe, files: dict[str, list[InputFile]]) -> str
             "packing": recipe.packing.model_dump(mode="json"),
         }
     )
+
+
+def identity(file: InputFile) -> tuple[str, int, str]:
+    """What makes an input the same one. Not its folder: the recipe's own path counts as written, so
+    that a project which moves with its data is still up to date."""
+    return PurePath(file.path).name, file.size, file.version
 
 
 def lines(recipe: Recipe, files: dict[str, list[InputFile]]) -> list[str]:

@@ -62,8 +62,11 @@ def run_ranks(
             processes.append(
                 subprocess.Popen(
                     [sys.executable, *map(str, arguments)],
-                    env=ranked, cwd=folder, stdout=output, stderr=subprocess.STDOUT,
-                )  # fmt: skip
+                    env=ranked,
+                    cwd=folder,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
             )
     try:
         if when_running is not None:

@@ -21,9 +21,14 @@ SMALL = {
 CONFIGS = {
     # windows of 16 to each side: shorter and longer than the segments
     "modernbert": ModernBertConfig(
-        **SMALL, num_hidden_layers=4, local_attention=32, bos_token_id=1, eos_token_id=2,
-        cls_token_id=1, sep_token_id=2,
-    ),  # fmt: skip
+        **SMALL,
+        num_hidden_layers=4,
+        local_attention=32,
+        bos_token_id=1,
+        eos_token_id=2,
+        cls_token_id=1,
+        sep_token_id=2,
+    ),
     "bert": BertConfig(**SMALL, num_hidden_layers=2),
     "roberta": RobertaConfig(**SMALL, num_hidden_layers=2, max_position_embeddings=600),
 }

@@ -1,4 +1,5 @@
-"""Run by test_engine.py on each rank: a few steps of a small model, parameters written by rank 0."""
+"""Run by test_engine.py on each rank: a few steps of a small model, parameters written by rank
+0."""
 
 import sys
 from pathlib import Path
@@ -20,10 +21,15 @@ class Summed(nn.Module):
         super().__init__()
         self.model = BertForMaskedLM._from_config(
             BertConfig(
-                vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                intermediate_size=48, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+                vocab_size=64,
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=48,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
             )
-        )  # fmt: skip
+        )
 
     def forward(self, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         logits = self.model(input_ids=input_ids).logits

@@ -1,6 +1,7 @@
 """The checkpoint protocol on files: whole or absent, verified before use, pruned as asked.
 
-The engine here writes plain bytes; real shards under real ranks are in tests/pretrain/test_resume.py.
+The engine here writes plain bytes; real shards under real ranks are in
+tests/pretrain/test_resume.py.
 """
 
 import json
