@@ -60,7 +60,8 @@ def strict_entities(
     ]
     types = sorted(set(seen[1]) | set(seen[2]))
     counts = np.array([[count[kind] for kind in types] for count in seen], dtype=np.float64)
-    return {"scheme": "IOB2", "mode": "strict", **summary(counts, types)}
+    found = summary(counts, types)
+    return {"scheme": "IOB2", "mode": "strict", "by_type": found.pop("by_label"), **found}
 
 
 def by_label(

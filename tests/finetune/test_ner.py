@@ -1,0 +1,182 @@
+"""Words in, words out: encoding loses none, windows share them, decoding puts them back."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers
+
+from finetune import tagged_text
+from finetune.tags import Span
+from finetune.task import Dataset, Encoded
+from finetune.tasks import ner
+from finetune.tokenizer import Tokenizer
+from tests.finetune.conftest import template, trained, wrap
+
+LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+PARAMS = ner.Params(train=Path("x"), valid=Path("x"), window_overlap=4)
+
+
+def dataset_of(*sentences: tuple[Sequence[str], Sequence[Span]]) -> Dataset:
+    rows = [tagged_text.from_words(list(w), list(e), 1) for w, e in sentences]
+    return Dataset(Path("test"), rows)
+
+
+def sure(encoded: Encoded) -> list[NDArray[np.float32]]:
+    """Logits of a model that knows every answer."""
+    return [np.eye(len(LABELS), dtype=np.float32)[w.targets] * 9 for w in encoded.windows]
+
+
+def test_the_first_token_of_a_word_carries_its_tag(tokenizer: Tokenizer) -> None:
+    dataset = dataset_of((["ada", "visited", "oslos"], [Span(0, 1, "PER"), Span(2, 3, "LOC")]))
+    (window,) = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32).windows
+    pieces = [tokenizer.backend.id_to_token(i) for i in window.input_ids]
+    assert pieces == ["[CLS]", "ada", "visited", "oslo", "##s", "[SEP]"]
+    assert window.positions.tolist() == [1, 2, 3]
+    assert [LABELS[i] for i in window.targets] == ["B-PER", "O", "B-LOC"]
+
+
+def test_text_that_spells_a_special_token_is_text(tokenizer: Tokenizer) -> None:
+    dataset = dataset_of((["[SEP]", "ada"], [Span(1, 2, "PER")]))
+    (window,) = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32).windows
+    assert (window.input_ids == 3).sum() == 1  # the one we added
+    assert len(window.positions) == 2
+
+
+def test_words_without_tokens_are_counted_and_get_a_tag(tokenizer: Tokenizer) -> None:
+    words = ["\u200b", "new", "\u200b", "york", "\u200b", "ada"]
+    dataset = dataset_of((words, [Span(1, 4, "LOC"), Span(5, 6, "PER")]))
+    encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
+    assert encoded.counts["words_without_tokens"] == 3
+    (prediction,) = ner.decode(dataset, encoded, sure(encoded), LABELS)
+    assert prediction.tags == ["O", "B-LOC", "I-LOC", "I-LOC", "O", "B-PER"]
+    assert prediction.confidences[0] == 0.0
+
+
+def test_a_sentence_without_any_token_is_all_outside(tokenizer: Tokenizer) -> None:
+    dataset = dataset_of((["\u200b"], []), (["ada"], [Span(0, 1, "PER")]))
+    encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
+    predictions = ner.decode(dataset, encoded, sure(encoded), LABELS)
+    assert [p.tags for p in predictions] == [["O"], ["B-PER"]]
+
+
+def random_sentences(seed: int) -> Dataset:
+    rng = random.Random(seed)
+    vocabulary = [
+        "ada",
+        "visited",
+        "playing",
+        "York",
+        "-",
+        "北",
+        "京",
+        "Ünï",
+        "x" * 30,
+        "😂",
+        "\u200b",
+    ]
+    found = []
+    for _ in range(20):
+        words = [rng.choice(vocabulary) for _ in range(rng.randrange(1, 60))]
+        starts = range(0, len(words) - 2, 3)
+        entities = [Span(i, i + rng.randrange(1, 4), "LOC") for i in starts if rng.random() < 0.4]
+        found.append((words, entities))
+    return dataset_of(*found)
+
+
+@pytest.mark.parametrize("model", ["wordpiece", "bpe", "unigram"])
+@pytest.mark.parametrize("max_length", [8, 17, 512])
+def test_predicted_words_are_the_words_for_every_tokenizer(
+    model: str, max_length: int, tokenizer: Tokenizer
+) -> None:
+    dataset = random_sentences(3)
+    if model != "wordpiece":
+        texts = [row.text for row in dataset.rows] * 3 + ["北京 北京 北京 plays played"]
+        tokenizer = wrap(trained(model, texts))
+    encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, max_length)
+    assert max(len(window.input_ids) for window in encoded.windows) <= max_length
+    num_words = sum(len(row.words) for row in dataset.rows)
+    learnt = sum(len(window.words) for window in encoded.windows)
+    assert learnt == num_words - int(encoded.counts["words_without_tokens"])
+    for prediction, row in zip(
+        ner.decode(dataset, encoded, sure(encoded), LABELS), dataset.rows, strict=True
+    ):
+        assert len(prediction.tags) == len(row.words)
+        has_tokens = [c > 0 for c in prediction.confidences]
+        wanted = [tag for tag, known in zip(row.tags, has_tokens, strict=True) if known]
+        given = [tag for tag, known in zip(prediction.tags, has_tokens, strict=True) if known]
+        changed = sum(a != b for a, b in zip(wanted, given, strict=True))
+        assert changed == 0 or prediction.is_repaired  # an entity whose first word has no token
+
+
+def test_windows_cover_the_text_and_own_every_word_once(tokenizer: Tokenizer) -> None:
+    dataset = dataset_of((["ada"] * 20, [Span(7, 8, "PER")]))
+    windows = ner.encode(dataset, tokenizer, LABELS, PARAMS, 12).windows  # 10 tokens of text
+    assert [len(window.input_ids) for window in windows] == [12, 12, 12]
+    owned = [window.words.tolist() for window in windows]
+    assert owned == [list(range(8)), list(range(8, 13)), list(range(13, 20))]
+
+
+def test_owners_show_the_most_context() -> None:
+    # Windows of 6 tokens at 0, 3 and 6 of 12: token 4 is 1 from the end of the first and 1 from
+    # the start of the second, so the first keeps it; token 5 ends the first and is 2 inside the
+    # second.
+    owner = ner.owners(np.arange(12), [0, 3, 6], 6, 12)
+    assert owner.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_a_token_over_two_words_is_separated_and_counted() -> None:
+    pieces = [("[PAD]", 0.0), ("[UNK]", 0.0), ("[CLS]", 0.0), ("[SEP]", 0.0)]
+    pieces += [("▁北京", -1.0), ("▁", -2.0), ("北", -3.0), ("京", -3.0), ("a", -3.0)]
+    backend = Backend(models.Unigram(pieces, 1, False))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = template()
+    tokenizer = wrap(backend)
+    dataset = dataset_of((["北", "京"], [Span(0, 2, "LOC")]))
+    assert tokenizer.tokens(["北京"])[0].ids.tolist() == [4]
+    encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
+    assert encoded.counts["sentences_spaced_out"] == 1
+    assert encoded.counts["words_without_tokens"] == 0
+    assert encoded.windows[0].words.tolist() == [0, 1]
+
+
+def test_invalid_tags_are_repaired_and_counted(tokenizer: Tokenizer) -> None:
+    dataset = dataset_of((["ada", "met"], [Span(0, 1, "PER")]))
+    encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
+    logits = np.array([[0, 0, 0, 3, 4], [5, 0, 0, 0, 0]], dtype=np.float32)  # I-PER first
+    predictions = ner.decode(dataset, encoded, [logits], LABELS)
+    assert predictions[0].tags == ["B-PER", "O"]
+    assert predictions[0].is_repaired
+    scores = ner.score(dataset, predictions, LABELS)
+    assert scores.metrics["f1"] == 1.0
+    assert scores.report["decoding"]["sentences_repaired"] == 1
+
+
+def test_baselines() -> None:
+    train = dataset_of((["ada", "met", "the", "in"], [Span(0, 1, "PER")]))
+    test = dataset_of((["ada", "the", "bob"], [Span(0, 1, "PER"), Span(2, 3, "PER")]))
+    found = ner.baselines(train, test, LABELS)
+    assert found["lookup"]["recall"] == 0.5
+    assert found["lookup"]["precision"] == 1.0
+    assert found["majority"]["f1"] == 0.0
+    assert found["majority"]["token_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_an_answer_has_characters_and_confidence(tokenizer: Tokenizer) -> None:
+    dataset = ner.from_inputs([{"text": "Ada visited  New York."}], PARAMS)
+    encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
+    wanted = ["B-PER", "O", "B-LOC", "I-LOC", "O"]
+    logits = np.eye(5, dtype=np.float32)[[LABELS.index(tag) for tag in wanted]] * 20
+    (prediction,) = ner.decode(dataset, encoded, [logits], LABELS)
+    answer: dict[str, Any] = ner.answer(dataset.rows[0], prediction, LABELS)
+    assert [(e["text"], e["label"]) for e in answer["entities"]] == [
+        ("Ada", "PER"),
+        ("New York", "LOC"),
+    ]
+    assert (answer["entities"][1]["start"], answer["entities"][1]["end"]) == (13, 21)
+    assert answer["entities"][0]["confidence"] == 1.0
