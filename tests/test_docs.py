@@ -80,6 +80,11 @@ def is_module(name: str) -> bool:
     return find_spec(f"{name}.__main__") is not None
 
 
+def test_recipes_of_the_makefile_exist() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert not [name for name in RECIPE.findall(text) if not (ROOT / name).is_file()]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_toml_blocks_are_recipes_or_parts_of_one(page: Path, tmp_path: Path) -> None:
     for block in blocks(page, "toml"):
