@@ -42,6 +42,8 @@ evaluate_every_steps = 6
 validation_samples = 8
 [optimizer]
 learning_rate = 3e-3
+[engine]
+threads_per_rank = 1
 [checkpoint]
 interval_steps = 4
 keep_last = 3
