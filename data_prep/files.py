@@ -25,6 +25,7 @@ from runtime.errors import DataError
 
 SKIP_BYTES = 1 << 20
 READ_BYTES = 1 << 18
+PACKED_BYTES = 1 << 9  # unpacked at a time; the worst of it becomes 16 MiB
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 
 
@@ -103,11 +104,11 @@ def open_file(path: str) -> BinaryIO:
             f"cannot read {path}: {error}; check the path and its permissions"
         ) from None
     if path.endswith(".gz"):
-        return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=raw), READ_BYTES))
+        return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
     if path.endswith(".bz2"):
-        return cast(BinaryIO, io.BufferedReader(bz2.BZ2File(raw), READ_BYTES))
+        return cast(BinaryIO, bz2.BZ2File(raw))
     if path.endswith(".xz"):
-        return cast(BinaryIO, io.BufferedReader(lzma.LZMAFile(raw), READ_BYTES))
+        return cast(BinaryIO, lzma.LZMAFile(raw))
     if path.endswith(".zst"):
         return cast(BinaryIO, io.BufferedReader(ZstandardFile(raw), READ_BYTES))
     return raw
@@ -132,8 +133,7 @@ class ZstandardFile(io.RawIOBase):
             if self.frame.eof:
                 self.frame = zstandard.ZstdDecompressor().decompressobj()
                 self.is_inside = False
-            # A small input keeps the output small: 64 KiB of zeros can unpack to gigabytes.
-            packed = left_over or self.raw.read(1 << 12)
+            packed = left_over or self.raw.read(PACKED_BYTES)
             if not packed:
                 if self.is_inside:
                     raise EOFError("compressed file ended before its end-of-stream marker")

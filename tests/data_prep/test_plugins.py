@@ -1,0 +1,97 @@
+"""The contract every reader and every cleaning step keeps, whoever wrote it."""
+
+import csv
+import inspect
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_prep import units
+from data_prep.cleaning import STEPS, Step
+from data_prep.documents import Document, Reject
+from data_prep.sources import READERS, Source
+from runtime import plugins
+
+TEXTS = [
+    "A plain sentence.",
+    "中文文本，没有空格。",
+    "العربية من اليمين إلى اليسار",
+    "emoji 😀 and combining e\u0301",
+    "two  spaces\tand a tab",
+    "[MASK] spells a special token",
+]
+DOCUMENTS = [
+    *TEXTS, "", " ", "\n", "\u200b", "x" * 10_000, "a\r\nb\x07c", "Ã©", "\U0001f3f4\U000e0067"
+]  # fmt: skip
+
+
+def write(reader: str, folder: Path) -> Path:
+    """The texts in the form a reader takes. A new reader needs a branch here."""
+    if reader in ("jsonl", "hub"):
+        path = folder / "train.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+        return folder if reader == "hub" else path
+    if reader == "text":
+        for number, text in enumerate(TEXTS):
+            (folder / f"{number}.txt").write_text(text, encoding="utf-8")
+        return folder
+    if reader == "csv":
+        with (folder / "a.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([["text"], *([text] for text in TEXTS)])
+        return folder / "a.csv"
+    assert reader == "parquet", f"say here how to write a corpus for the reader {reader!r}"
+    pq.write_table(pa.table({"text": TEXTS}), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+@pytest.mark.parametrize("reader", plugins.names(READERS))
+def test_reader(reader: str, tmp_path: Path) -> None:
+    module = plugins.find(READERS, reader)
+    assert issubclass(module.Params, Source)
+    assert module.Params.__doc__
+    assert list(inspect.signature(module.parts).parameters) == ["params"]
+    assert list(inspect.signature(module.read).parameters) == ["part", "params", "name"]
+    params = module.Params.model_validate(
+        {"reader": reader, "path": str(write(reader, tmp_path)), "domain": "d"}
+    )
+    found = [
+        document
+        for unit in units.units_of("source", params)
+        for document in units.read(unit, params)
+    ]
+    assert all(isinstance(document, Document) for document in found)
+    documents = [document for document in found if isinstance(document, Document)]
+    assert [document.text for document in documents] == TEXTS
+    assert {(document.source, document.domain) for document in documents} == {("source", "d")}
+    assert len({document.id for document in documents}) == len(TEXTS)
+    again = [d for unit in units.units_of("source", params) for d in units.read(unit, params)]
+    assert again == found
+    assert module.inputs(params) == module.inputs(params)
+    assert all(file.version for file in module.inputs(params))
+
+
+@pytest.mark.parametrize("name", plugins.names(STEPS))
+def test_cleaning_step(name: str) -> None:
+    module = plugins.find(STEPS, name)
+    assert issubclass(module.Params, Step)
+    assert module.Params.__doc__
+    assert list(inspect.signature(module.clean).parameters) == ["document", "params"]
+    params = module.Params.model_validate({"step": name})
+    for text in DOCUMENTS:
+        document = Document("id", text, "source", "domain", {"key": "value"})
+        result = module.clean(document, params)
+        assert document == Document("id", text, "source", "domain", {"key": "value"})
+        assert result == module.clean(document, params)  # deterministic
+        if isinstance(result, Reject):
+            assert result.id == "id"
+            assert result.kind == "dropped"
+            continue
+        assert (result.source, result.domain, result.metadata) == (
+            "source", "domain", {"key": "value"}
+        )  # fmt: skip
+        assert module.clean(result, params) == result  # clean text stays as it is
+    for text in TEXTS:
+        assert isinstance(module.clean(Document("id", text, "s", "d"), params), Document)
