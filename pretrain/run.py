@@ -70,7 +70,12 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
         batches,
         lambda: evaluate(engine, masker, settings.validation_samples, batch.micro_size),
         learning_rate,
-        Settings(settings.evaluate_every_steps, recipe.checkpoint, recipe.track),
+        Settings(
+            settings.evaluate_every_steps,
+            recipe.checkpoint,
+            recipe.track,
+            description=f"```toml\n{to_toml(recipe)}```",
+        ),
         plan.folder,
         identity(recipe, corpus, table, batch),
     )

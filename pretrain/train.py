@@ -28,6 +28,7 @@ class Settings:
     checkpoint: config.Checkpoint
     track: config.Track
     patience: int | None = None  # evaluations without a better score before stopping; None: never
+    description: str = ""  # Markdown shown beside the curves: the resolved recipe
 
 
 def train(
@@ -51,6 +52,7 @@ def train(
     if position.step == 0:
         checkpoint.check_disk(checkpoints, engine.num_parameters(), settings.checkpoint)
     with Tracker(folder, position.step, batches.total_steps, is_writer) as tracker:
+        tracker.text("recipe", settings.description, position.step)
         throughput = Throughput()
         if position.step == 0:
             tracker.log(0, evaluate().metrics)
