@@ -42,6 +42,7 @@ setup(
         "tokenizers>=0.22",
         "huggingface_hub>=1",
         "sentencepiece>=0.2.1",
+        "protobuf>=4.25",
         "pydantic>=2.11,<3",
         "tomli-w>=1.2,<2",
         "fsspec>=2025.3",

@@ -2,8 +2,8 @@
 
 best_fit: a document that fits into a sample is never cut. Longer ones are cut into full samples and
 a rest. Segments then go, longest first, each into the fullest sample it fits (best-fit decreasing),
-computed for all segments of a length at once. If more than 0.1 % padding is left, the emptiest
-samples made of rests alone are dissolved: their rests, already cut, are cut again to fill the gaps.
+computed for all segments of a length at once. If more than 0.1 % padding is left, samples made of
+parts of cut documents alone, the emptiest first, are dissolved: cut again, they fill the gaps.
 
 concat: documents in input order, cut wherever a sample ends.
 
@@ -158,8 +158,8 @@ def place(
 
 
 def fill_gaps(segments: Segments, sequence_length: int) -> Segments:
-    """Dissolve the emptiest samples that hold only rests of cut documents into the gaps of others,
-    until padding is at most the goal or nothing more can be gained."""
+    """Dissolve samples that hold only parts of cut documents, the emptiest first, into the gaps of
+    others, until padding is at most the goal or no gap is large enough."""
     num_samples = segments.num_samples
     used = np.bincount(
         segments.sample, weights=segments.length + NUM_SEPARATORS, minlength=num_samples
@@ -180,7 +180,7 @@ def fill_gaps(segments: Segments, sequence_length: int) -> Segments:
     for donor in donors.tolist():
         if padding <= PADDING_GOAL * sequence_length * (num_samples - len(dissolved)):
             break
-        if donor in filled or used[donor] == sequence_length:
+        if donor in filled:
             continue
         parts = [
             (int(segments.document[i]), int(segments.start[i]), int(segments.length[i]))

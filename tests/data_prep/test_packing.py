@@ -127,3 +127,16 @@ def test_impossible_tables_are_refused() -> None:
         Packing(sequence_length=8, drop_shorter_than=8)
     with pytest.raises(ValidationError, match="must be at least sequence_length"):
         Packing(sequence_length=512, shard_tokens=100)
+
+
+def test_long_documents_fill_the_gaps_that_short_ones_leave() -> None:
+    short, long = [474] * 2000, [50_000] * 4  # every short one leaves a gap of 36
+    lengths = int64(*short, *long)
+    segments = pack(lengths, Packing(sequence_length=512))
+    used = int((segments.length + NUM_SEPARATORS).sum())
+    assert 1 - used / (segments.num_samples * 512) <= 0.001
+    assert (np.bincount(segments.document)[:2000] == 1).all()
+    assert (np.bincount(segments.document, weights=segments.length) == lengths).all()
+    starts = segments.start[segments.document == 2000]
+    ends = starts + segments.length[segments.document == 2000]
+    assert sorted(starts.tolist()) == [0, *sorted(ends.tolist())[:-1]]  # no token twice
