@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from runtime import command, signals
-from runtime.errors import RecipeError, run_command
+from runtime.errors import DataError, RecipeError, run_command
 
 MODEL_COMMANDS = ("evaluate", "predict", "export")
 
@@ -32,7 +32,8 @@ def finetune() -> None:
         command.print_plan(planned)
         return
     if planned.pending:
-        raise RecipeError(f"fine-tuning cannot start: {planned.pending}")
+        fault = DataError if checked.tasks else RecipeError
+        raise fault(f"fine-tuning cannot start: {planned.pending}")
     from finetune.train import run
     from runtime import processes
 

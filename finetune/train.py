@@ -32,16 +32,18 @@ log = logging.getLogger("textmill")
 
 
 def run(recipe: Recipe, plan: Plan) -> None:
-    """Fine-tune every task that is not done. All ranks call it."""
-    for part in plan.parts:
-        if not part.is_done:
-            name = part.folder.name
-            run_task(recipe, name, recipe.tasks[name], part)
+    """Fine-tune every task that is not done. All ranks call it.
+
+    The data of all of them is read and checked before the first one is trained.
+    """
+    waiting = [part for part in plan.parts if not part.is_done]
+    prepared = [prepare(recipe, part.folder.name) for part in waiting]
+    for part, task in zip(waiting, prepared, strict=True):
+        run_task(recipe, task, part)
 
 
-def run_task(recipe: Recipe, name: str, task: Task, plan: Plan) -> None:
+def run_task(recipe: Recipe, prepared: Prepared, plan: Plan) -> None:
     """Train, test, export and report one task. All ranks call it."""
-    prepared = prepare(recipe, name, task)
     if processes.rank() == 0:
         provenance.record_start(plan.folder, to_toml(recipe))
         encoder.copy_tokenizer(prepared.encoder.folder, plan.folder / "tokenizer")
@@ -50,7 +52,7 @@ def run_task(recipe: Recipe, name: str, task: Task, plan: Plan) -> None:
     gc.collect()  # the engine's sharded parameters, before a model is loaded whole
     onnx = export.onnx_on_rank_0(plan.folder / "export", recipe.export, prepared.task.valid)
     control = None
-    if task.control_random_init:
+    if prepared.task.control_random_init:
         control = train_model(recipe, prepared, plan.folder / "control", is_control=True)
         gc.collect()
     found = report.of(prepared, trained, control, onnx)
@@ -72,8 +74,10 @@ def run_task(recipe: Recipe, name: str, task: Task, plan: Plan) -> None:
     processes.barrier()
 
 
-def prepare(recipe: Recipe, name: str, task: Task) -> Prepared:
+def prepare(recipe: Recipe, name: str) -> Prepared:
     """Read and encode a task's files. Raises DataError before anything is written."""
+    task = recipe.tasks[name]
+    batch_shape(task).accumulation(processes.world_size())
     plugin = plugins.find("finetune.tasks", task.kind)
     start = encoder.load(encoder_name(recipe, task))
     max_length = encoder.input_length(task.max_length, start.longest, name)

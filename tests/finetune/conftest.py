@@ -162,25 +162,30 @@ train = "train.jsonl"
 valid = "valid.jsonl"
 test = "test.jsonl"
 encoder = "encoder"
-epochs = 3
+epochs = 8
 batch_size = 8
 micro_batch_size = 4
-learning_rate = 5e-3
+learning_rate = 1e-2
 [export]
 onnx = true
 """
 
 
-@pytest.fixture
-def workplace(tmp_path: Path, encoder_folder: Path) -> Path:
+def write_workplace(folder: Path, encoder: Path) -> Path:
     """A folder with a recipe of two tasks, their files and an encoder."""
     for i, split in enumerate(("train", "valid", "test")):
         size = 64 if split == "train" else 21
-        (tmp_path / f"{split}.conll").write_text(ner_lines(size, i))
-        (tmp_path / f"{split}.jsonl").write_text(review_lines(size, i))
-    (tmp_path / "encoder").symlink_to(encoder_folder)
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    return tmp_path
+        (folder / f"{split}.conll").write_text(ner_lines(size, i))
+        (folder / f"{split}.jsonl").write_text(review_lines(size, i))
+    if not (folder / "encoder").exists():
+        (folder / "encoder").symlink_to(encoder)
+    (folder / "recipe.toml").write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, encoder_folder: Path) -> Path:
+    return write_workplace(tmp_path, encoder_folder)
 
 
 @pytest.fixture

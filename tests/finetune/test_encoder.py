@@ -101,7 +101,7 @@ def test_weights_that_leave_the_encoder_random_are_refused(folder: Path) -> None
     path = folder / "model.safetensors"
     kept = {name: value for name, value in load_file(path).items() if "layer.1." not in name}
     save_file(kept, path, metadata={"format": "pt"})
-    with pytest.raises(DataError, match="lack .* tensors of the encoder"):
+    with pytest.raises(DataError, match=r"lack .* tensors of the encoder"):
         heads.build(folder, "token", ["a", "b"], is_random=False)
 
 
