@@ -189,8 +189,8 @@ def by_label(report: Mapping[str, Any], split: str | None) -> list[tuple[str, Ma
     return list(found.get("entities", found).get("by_label", {}).items())
 
 
-def number(value: float | int | None, digits: int = 3) -> str:
-    """A number as people read it; an empty cell if it was not measured."""
-    if value is None:
-        return ""
+def number(value: float | int | str | None, digits: int = 3) -> str:
+    """A number as people read it; an empty cell if it was not measured, a word as it is."""
+    if value is None or isinstance(value, str):
+        return value or ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"

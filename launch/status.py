@@ -13,6 +13,7 @@ from runtime import stages
 from runtime.tracking import duration
 
 LAST_LINES = 3
+WIDTH = 120  # where there is no terminal to measure
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ def show(run: Path) -> None:
     wanted = results.wanted_stages(output)
     rows = [row for stage in wanted for row in stage_rows(output, stage, notes)]
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
     table = Table(title=str(output), title_justify="left")
     for column in ("stage", "state", "step", "loss", "valid", "score", "eta", "last metrics"):
         table.add_column(column, no_wrap=True)
