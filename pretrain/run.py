@@ -39,18 +39,9 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
     )
     objective = engine.module
     assert isinstance(objective, MaskedLM)
-    masker = Masker(
-        corpus, recipe.objective, recipe.seed, model.first_position(objective.model.config)
-    )
-    batches = MixtureBatches(
-        masker,
-        [corpus.reader(name, "train") for name in corpus.sources],
-        mixture_weights(recipe, corpus),
-        batch,
-        settings.total_tokens,
-        processes.rank(),
-        processes.world_size(),
-    )
+    first_position = model.first_position(objective.model.config)
+    masker = Masker(corpus, recipe.objective, recipe.seed, first_position)
+    batches = training_batches(recipe, masker, batch, settings.total_tokens)
     probe = batches.micro_batch(0, min(batch.micro_size, 4))  # the same samples on every rank
     difference = proof.prove(engine, objective, probe, corpus.tokenizer.vocab_size)
     proof.report(difference, next(objective.parameters()).dtype)
@@ -85,6 +76,22 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
     )
     if processes.rank() == 0:
         write_manifest(plan, position, engine, corpus, time.time() - started)
+
+
+def training_batches(
+    recipe: Recipe, masker: Masker, batch: Batch, total_tokens: int
+) -> MixtureBatches:
+    """This rank's batches from the mixture of all sources."""
+    corpus = masker.corpus
+    return MixtureBatches(
+        masker,
+        [corpus.reader(name, "train") for name in corpus.sources],
+        mixture_weights(recipe, corpus),
+        batch,
+        total_tokens,
+        processes.rank(),
+        processes.world_size(),
+    )
 
 
 def mixture_weights(recipe: Recipe, corpus: Corpus) -> list[float]:

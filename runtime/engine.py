@@ -34,6 +34,7 @@ from deepspeed.checkpoint.constants import (
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils import safe_get_full_fp32_param
+from deepspeed.utils.tensor_fragment import fragment_address
 from torch import Tensor, nn
 from transformers.integrations import HfDeepSpeedConfig
 
@@ -47,8 +48,8 @@ RECIPE_FACTS = (
     "optimizer", "scheduler", "gradient_clipping", "fp16", "bf16", "torch_autocast", "data_types",
     "zero_allow_untested_optimizer", "wall_clock_breakdown", "steps_per_print", "checkpoint",
 )  # fmt: skip
-# The two classes inside DeepSpeed's shards that weights_only loading has to know.
-SAFE_CLASSES = [ZeroStageEnum, LossScaler]
+# The plain value classes inside DeepSpeed's shards that weights_only loading has to know.
+SAFE_CLASSES = [ZeroStageEnum, LossScaler, fragment_address]
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,15 @@ def read_ds_config(name: str) -> dict[str, Any]:
 def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int) -> dict[str, Any]:
     """The complete DeepSpeed configuration: policy from the file, facts from the recipe."""
     accumulation = batch.accumulation(world)
+    policy = read_ds_config(table.ds_config)
+    if table.precision == "bf16" and stage_of(policy) == 0:
+        raise RecipeError(
+            f'engine.precision = "bf16" does not go with ZeRO stage 0 ({table.ds_config}): '
+            "DeepSpeed then uses its loss-scaling fp16 optimizer, which was seen to train differently from "
+            'stages 1 to 3; set engine.ds_config = "zero1", or precision = "fp32"'
+        )
     return {
-        **read_ds_config(table.ds_config),
+        **policy,
         "train_batch_size": batch.global_size,
         "train_micro_batch_size_per_gpu": batch.micro_size,
         "gradient_accumulation_steps": accumulation,
@@ -117,6 +125,11 @@ def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1 << 60,
     }
+
+
+def stage_of(policy: Mapping[str, Any]) -> int:
+    """The ZeRO stage a ds_config asks for."""
+    return int(policy.get("zero_optimization", {}).get("stage", 0))
 
 
 def start_communication() -> None:
@@ -141,7 +154,7 @@ class Engine:
         world = processes.world_size()
         self.accumulation = batch.accumulation(world)
         joined = join_config(table, optimizer.clip_norm, batch, world)
-        self.stage = int(joined.get("zero_optimization", {}).get("stage", 0))
+        self.stage = stage_of(joined)
         start_communication()
         torch.manual_seed(seed)
         # Under ZeRO-3 transformers builds the model in shards as long as this object is alive.
@@ -187,9 +200,15 @@ class Engine:
             raise AssertionError(f"{self._micro_batches_done} of {self.accumulation} micro batches")
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
+        norm = self.gradient_norm() if self.stage == 0 else None  # DeepSpeed forgets it there
         self._engine.step()
         self._micro_batches_done = 0
-        return float(self._engine.get_global_grad_norm() or 0.0)
+        return float(self._engine.get_global_grad_norm() if norm is None else norm)
+
+    def gradient_norm(self) -> float:
+        """Global norm of unsharded, already averaged gradients."""
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
 
     @torch.no_grad()
     def evaluate(self, inputs: Inputs) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -28,13 +29,20 @@ def test_impossible_batch_names_the_nearest_that_fit() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_shipped_policy_joins_with_recipe_facts(name: str) -> None:
-    joined = join_config(config.Engine(ds_config=name), 1.0, Batch(64, 8), world=2)
+    precision: Literal["fp32", "bf16"] = "fp32" if name == "zero0" else "bf16"
+    table = config.Engine(ds_config=name, precision=precision)
+    joined = join_config(table, 1.0, Batch(64, 8), world=2)
     assert joined["train_batch_size"] == 64
     assert joined["gradient_accumulation_steps"] == 4
-    assert joined["bf16"] == {"enabled": True}
+    assert joined["bf16"] == {"enabled": name != "zero0"}
     if joined["zero_optimization"]["stage"] == 3:  # else an export is empty or differs
         assert joined["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] is True
         assert joined["zero_optimization"]["memory_efficient_linear"] is False
+
+
+def test_bf16_under_stage_0_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r'engine\.ds_config = "zero1"'):
+        join_config(config.Engine(ds_config="zero0"), 1.0, Batch(8, 8), world=1)
 
 
 @pytest.mark.parametrize("key", RECIPE_FACTS)
@@ -69,6 +77,7 @@ def test_updates_do_not_depend_on_ranks_or_accumulation(ds_config: str, tmp_path
     one = results[1]
     for world in (2, 4):
         other = results[world]
+        assert all(norm > 0 for _, norm in other["losses"])
         torch.testing.assert_close(
             torch.tensor(other["losses"]), torch.tensor(one["losses"]), rtol=1e-5, atol=1e-5
         )
