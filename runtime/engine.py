@@ -112,8 +112,8 @@ def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int
     if table.precision == "bf16" and stage_of(policy) == 0:
         raise RecipeError(
             f'engine.precision = "bf16" does not go with ZeRO stage 0 ({table.ds_config}): '
-            "DeepSpeed then uses its loss-scaling fp16 optimizer, which was seen to train differently from "
-            'stages 1 to 3; set engine.ds_config = "zero1", or precision = "fp32"'
+            "DeepSpeed then uses its loss-scaling fp16 optimizer, which was seen to train "
+            'differently from stages 1 to 3; set engine.ds_config = "zero1", or precision = "fp32"'
         )
     return {
         **policy,

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
+from deepspeed import DeepSpeedConfig
 
 from runtime import config
 from runtime.engine import RECIPE_FACTS, Batch, join_config, read_ds_config
@@ -35,6 +36,8 @@ def test_every_shipped_policy_joins_with_recipe_facts(name: str) -> None:
     assert joined["train_batch_size"] == 64
     assert joined["gradient_accumulation_steps"] == 4
     assert joined["bf16"] == {"enabled": name != "zero0"}
+    alone = join_config(table, 1.0, Batch(64, 8), world=1)
+    assert DeepSpeedConfig(alone).gradient_accumulation_steps == 8  # DeepSpeed's own checks pass
     if joined["zero_optimization"]["stage"] == 3:  # else an export is empty or differs
         assert joined["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] is True
         assert joined["zero_optimization"]["memory_efficient_linear"] is False
