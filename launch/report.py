@@ -178,15 +178,18 @@ def task_content(output: Path, task: results.Task) -> dict[str, Any]:
         "by_label": by_label(task.report, split),
         "by_label_split": split,
         "onnx": task.report.get("onnx"),
-        "training": task.report.get("training", {}),
-        "data": task.report.get("data", {}),
+        "training": task.report["training"],
+        "data": task.report["data"],
+        "counts": list(dict.fromkeys(k for found in task.report["data"].values() for k in found)),
     }
 
 
 def by_label(report: Mapping[str, Any], split: str | None) -> list[tuple[str, Mapping[str, Any]]]:
     """Precision, recall and F1 of every entity type or class."""
-    found = report.get(split, {}).get("report", {}) if split else {}
-    return list(found.get("entities", found).get("by_label", {}).items())
+    found = report[split]["report"] if split else {}
+    if "entities" in found:
+        return list(found["entities"]["by_type"].items())
+    return list(found.get("by_label", {}).items())
 
 
 def number(value: float | int | str | None, digits: int = 3) -> str:
