@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finetune import metrics
 from finetune.collate import blank, collate, length_groups, split_outputs
+from finetune.logits import log_softmax
 from finetune.task import Dataset, Encoded, Scores, Window
 from runtime import processes
 from runtime.engine import Engine
@@ -70,7 +70,7 @@ def mean_loss(logits: Sequence[NDArray[np.float32]], windows: Sequence[Window]) 
     total, count = 0.0, 0
     for scores, window in zip(logits, windows, strict=True):
         known = window.targets >= 0
-        chosen = metrics.log_softmax(scores)[np.flatnonzero(known), window.targets[known]]
+        chosen = log_softmax(scores)[np.flatnonzero(known), window.targets[known]]
         total -= float(chosen.astype(np.float64).sum())
         count += int(known.sum())
     return total / max(count, 1)

@@ -122,7 +122,13 @@ def train_model(recipe: Recipe, prepared: Prepared, folder: Path, is_control: bo
         batches,
         lambda: judge(prepared, engine),
         lambda step: rate(task, step, batches.total_steps),
-        Settings(every, saving(recipe.checkpoint, every), recipe.track, task.patience),
+        Settings(
+            every,
+            saving(recipe.checkpoint, every),
+            recipe.track,
+            task.patience,
+            description=f"```toml\n{to_toml(recipe)}```",
+        ),
         folder,
         identity,
     )

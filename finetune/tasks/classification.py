@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from finetune import lines, metrics
+from finetune import lines
+from finetune.logits import log_softmax
 from finetune.task import IGNORED, Dataset, Encoded, Scores, Task, Window
 from finetune.tokenizer import Tokenizer
 from runtime.errors import DataError
@@ -236,13 +237,15 @@ def decode(
     """The most probable label of every row."""
     found = []
     for row in logits:
-        probabilities = np.exp(metrics.log_softmax(row[0]))
+        probabilities = np.exp(log_softmax(row[0]))
         found.append(Prediction(labels[int(row[0].argmax())], probabilities))
     return found
 
 
 def score(dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
     """Class scores and the confusion matrix."""
+    from finetune import metrics  # late: see its docstring
+
     gold = [row.label for row in dataset.rows]
     return metrics.classes(gold, [prediction.label for prediction in predictions], labels)
 
@@ -251,6 +254,8 @@ def baselines(
     train: Dataset, dataset: Dataset, labels: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """`majority`: the most frequent label of the training rows everywhere."""
+    from finetune import metrics  # late: see its docstring
+
     seen = Counter(row.label for row in train.rows)
     most = max(sorted(seen), key=lambda label: seen[label])
     gold = [row.label for row in dataset.rows]

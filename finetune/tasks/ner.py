@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from finetune import metrics, tagged_text, tags, words
+from finetune import tagged_text, tags, words
+from finetune.logits import log_softmax
 from finetune.tagged_text import Sentence
 from finetune.task import IGNORED, Dataset, Encoded, Scores, Task, Window
 from finetune.tokenizer import Tokenizer, Tokens
@@ -219,7 +220,7 @@ def decode(
         confidences = [0.0] * len(row.words)
         is_repaired = False
         if parts[i]:
-            scores = metrics.log_softmax(np.concatenate([logits[k] for k in parts[i]]))
+            scores = log_softmax(np.concatenate([logits[k] for k in parts[i]]))
             word = np.concatenate([encoded.windows[k].words for k in parts[i]])
             best = tags.decode(scores, allowed)
             is_repaired = bool((best != scores.argmax(axis=1)).any())
@@ -245,6 +246,8 @@ def fill_gaps(chosen: Sequence[str | None]) -> list[str]:
 
 def score(dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
     """Strict entity scores, token scores, and how often decoding had to repair tags."""
+    from finetune import metrics  # late: see its docstring
+
     gold = [row.tags for row in dataset.rows]
     scores = metrics.tagging(gold, [prediction.tags for prediction in predictions], labels)
     decoding = {
@@ -259,6 +262,8 @@ def baselines(
 ) -> dict[str, dict[str, float]]:
     """`majority`: the most frequent tag everywhere; `lookup`: each word's most frequent tag in the
     training rows."""
+    from finetune import metrics  # late: see its docstring
+
     by_word: dict[str, Counter[str]] = defaultdict(Counter)
     for row in train.rows:
         for word, tag in zip(row.words, row.tags, strict=True):

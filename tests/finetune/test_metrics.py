@@ -1,4 +1,4 @@
-"""Scores are those of seqeval (strict, IOB2) and scikit-learn, and of a pencil."""
+"""Scores are those of seqeval (strict, IOB2) and scikit-learn, under our names, and of a pencil."""
 
 import warnings
 
