@@ -30,7 +30,7 @@ setup(
         "launch": ["*.jinja"],
         "ds_configs": ["*.json"],
         "recipes": ["*.toml", "*.py"],
-        "slurm": ["*.sbatch"],
+        "slurm": ["*.sbatch", "*.sh"],
     },
     # Why each of these: docs/dependencies.md
     install_requires=[
