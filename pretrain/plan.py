@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 import data_prep.plan
-
 from data_prep.shards import Corpus
 from pretrain.config import Recipe
 from runtime import provenance, stages
