@@ -10,7 +10,6 @@ recipe (batch sizes, precision, optimizer, clipping) is refused: two places for 
 different.
 """
 
-import importlib.resources
 import io
 import json
 import os
@@ -18,6 +17,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +78,13 @@ def read_ds_config(name: str) -> dict[str, Any]:
     used."""
     path = Path(name)
     if path.suffix != ".json":
-        known = importlib.resources.files("ds_configs")
-        path = Path(str(known / f"{name}.json"))
-        if not path.is_file():
-            options = sorted(
-                item.name.removesuffix(".json")
-                for item in known.iterdir()
-                if item.name.endswith(".json")
-            )
+        known = shipped_ds_configs()
+        if name not in known:
             raise RecipeError(
                 f"engine.ds_config {name!r} is neither a path ending in .json nor a name in "
-                f"ds_configs/: {', '.join(options)}"
+                f"ds_configs/: {', '.join(sorted(known))}"
             )
+        path = known[name]
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -103,6 +98,13 @@ def read_ds_config(name: str) -> dict[str, Any]:
             "remove them there and set [train], [optimizer] or [engine] in the recipe"
         )
     return dict(found)
+
+
+def shipped_ds_configs() -> dict[str, Path]:
+    """The files of ds_configs/ by name, wherever Textmill is installed."""
+    spec = find_spec("ds_configs")  # a folder without code: importlib.resources fails on some
+    folders = spec.submodule_search_locations if spec is not None else None
+    return {path.stem: path for folder in folders or () for path in Path(folder).glob("*.json")}
 
 
 def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int) -> dict[str, Any]:

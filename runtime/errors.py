@@ -83,7 +83,9 @@ def run_command(command: Callable[[], None]) -> int:
 
 def report(error: TextmillError) -> int:
     """Print one error the way every command does and return its exit code."""
-    print(f"textmill: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    # One write: print would send the line's end apart, and several ranks share a terminal.
+    sys.stderr.write(f"textmill: {type(error).__name__}: {error}\n")
+    sys.stderr.flush()
     return error.exit_code
 
 

@@ -13,7 +13,7 @@ run_ranks() {
     local flag="$SLURM_SUBMIT_DIR/.textmill-requeue-$SLURM_JOB_ID"
     rm -f "$flag"
 
-    MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+    MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
     MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
     OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
     export MASTER_ADDR MASTER_PORT OMP_NUM_THREADS
