@@ -66,6 +66,7 @@ def shape(table: Model, tokenizer: TokenizerFacts, sequence_length: int) -> PreT
             global_attn_every_n_layers=table.global_every,
             attention_dropout=table.dropout,
             embedding_dropout=table.dropout,
+            classifier_pooling="mean",  # masked tokens alone never train the first one
             mlp_dropout=table.dropout,
         )
     common |= {
