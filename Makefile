@@ -10,14 +10,14 @@ SHELL := /bin/bash
 
 ifeq ($(TEXTMILL_QUICKSTART),hub)
 QUICKSTART := recipes/quickstart-hub.toml
+CORPUS := recipes/quickstart_hub.py runs/quickstart-hub/tasks
 else
 QUICKSTART := recipes/quickstart.toml
+CORPUS := recipes/quickstart_corpus.py runs/quickstart/corpus
 endif
 
 quickstart: $(STAMP)
-ifneq ($(TEXTMILL_QUICKSTART),hub)
-	$(BIN)/python recipes/quickstart_corpus.py runs/quickstart/corpus
-endif
+	$(BIN)/python $(CORPUS)
 	$(BIN)/textmill run $(QUICKSTART)
 
 test: check
