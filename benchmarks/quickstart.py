@@ -53,7 +53,7 @@ def read(output: Path) -> tuple[dict[str, float], list[Any]]:
     losses = [row for row in map(json.loads, lines) if "loss/valid" in row]
     ner, classification = (
         json.loads((output / f"finetune/{task}/report.json").read_text(encoding="utf-8"))
-        for task in ("mentions", "library")
+        for task in ("mentions", "order")
     )
     figures = {
         "loss_start": losses[0]["loss/valid"],

@@ -13,8 +13,8 @@ and two tasks whose labels the text carries itself, each as train, dev and test:
 
     tasks/mentions/   Sphinx roles: in "see :func:`sort`" the markup is removed and the role says
                       what kind of thing is mentioned; {"id", "text", "spans"}
-    tasks/library/    which library a docstring belongs to, library names and code lines removed;
-                      {"id", "text", "label"}
+    tasks/order/      word order: of every second docstring some neighbouring words are swapped, and
+                      the label says so; {"id", "text", "label", "original"}
 
 Every source file belongs to one split by the hash of its path. Nothing from a dev or test file goes
 into the corpus or a training split, nor does a docstring that such a file repeats word for word;
@@ -29,12 +29,11 @@ import argparse
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
@@ -42,15 +41,19 @@ from pathlib import Path
 from typing import Any
 
 from quickstart_text import (
-    LONG,
+    OVERLAP_WORDS,
     Document,
     File,
     Places,
+    as_written,
     extract,
     hash_of,
     licences,
+    order_row,
+    row_runs,
     split_of,
     topics,
+    word_runs,
 )
 
 from runtime import provenance
@@ -61,15 +64,6 @@ LIBRARIES = (
     STANDARD_LIBRARY, "torch", "transformers", "sympy", "pandas", "scipy", "sklearn", "numpy",
     "matplotlib", "networkx",
 )  # fmt: skip
-# How a library is called in running text; removed from the rows of the library task.
-NAMES = re.compile(
-    r"\b(?:python|cpython|py|torch|pytorch|transformers|hugging ?face|hf|sympy|pandas|pd|scipy|sp|"
-    r"sklearn|scikit[- ]learn|scikit|numpy|np|matplotlib|mpl|pyplot|plt|networkx|nx)\b\.?",
-    re.IGNORECASE,
-)
-WORD = re.compile(r"\w+")
-OVERLAP_WORDS = 10
-FEWEST_WORDS = 20  # of a row of the library task
 SPLITS = ("train", "dev", "test")
 Rows = list[dict[str, Any]]
 Corpus = dict[str, list[Document]]
@@ -83,7 +77,7 @@ class Limits:
     docstring_bytes: int = 800_000  # kept in the corpus
     code_bytes: int = 350_000  # kept in the corpus
     mentions: tuple[int, int, int] = (1500, 300, 500)  # rows of train, dev, test
-    library: tuple[int, int, int] = (120, 30, 50)  # rows a library
+    order: tuple[int, int, int] = (800, 200, 400)  # rows of train, dev, test with each label
 
 
 def shuffled(rows: Iterable[Any], key: Callable[[Any], str]) -> list[Any]:
@@ -108,26 +102,6 @@ def library_files(library: str, places: Places, limits: Limits) -> list[tuple[st
             break
         kept.append((name, path))
     return sorted(kept)
-
-
-def library_row(document: Document) -> dict[str, Any] | None:
-    """A docstring's prose with what names its library taken out; None if little is left."""
-    lines = [
-        line
-        for line in document.text.splitlines()
-        if not line.lstrip().startswith((">>>", "...", ".. ", "import ", "from ", "---", "==="))
-    ]
-    words = NAMES.sub("", " ".join(" ".join(lines).split())).split()[:LONG]
-    if len(words) < FEWEST_WORDS:
-        return None
-    return {"id": document.id, "text": " ".join(words), "label": document.library}
-
-
-def word_runs(text: str) -> Iterator[str]:
-    """Every run of OVERLAP_WORDS words, lower case; the whole text if it is shorter."""
-    words = WORD.findall(text.lower())
-    for start in range(max(1, len(words) - OVERLAP_WORDS + 1)):
-        yield " ".join(words[start : start + OVERLAP_WORDS])
 
 
 def within(documents: Iterable[Document], num_bytes: int) -> list[Document]:
@@ -169,16 +143,16 @@ def build_corpus(files: list[File], repeats: set[str], places: Places, limits: L
 def candidates(files: list[File], repeats: set[str]) -> dict[str, dict[str, Rows]]:
     """All rows of both tasks, by task and split, each text once, in hash order."""
     rows: dict[str, dict[str, Rows]] = {
-        task: {split: [] for split in SPLITS} for task in ("mentions", "library")
+        task: {split: [] for split in SPLITS} for task in ("mentions", "order")
     }
     for file in files:
         rows["mentions"][file.split] += [
             row for row in file.mentions if str(row["id"]).rpartition("/")[0] not in repeats
         ]
-        rows["library"][file.split] += [
+        rows["order"][file.split] += [
             row
             for document in file.docstrings
-            if document.id not in repeats and (row := library_row(document))
+            if document.id not in repeats and (row := order_row(document))
         ]
     return {
         task: {split: distinct(found) for split, found in splits.items()}
@@ -205,7 +179,7 @@ def first_of_each(rows: Rows, count: int) -> Rows:
 
 def shared_runs(rows: Iterable[dict[str, Any]], trained_on: Iterable[str]) -> set[str]:
     """The word runs of these rows that occur in what is trained on."""
-    wanted = {run for row in rows for run in word_runs(row["text"])}
+    wanted = {run for row in rows for run in row_runs(row)}
     return {run for text in trained_on for run in word_runs(text) if run in wanted}
 
 
@@ -216,21 +190,21 @@ def build_tasks(
 
     def chosen(task: str, split: str, rows: Rows) -> Rows:
         place = SPLITS.index(split)
-        if task == "library":
-            return first_of_each(rows, limits.library[place])
+        if task == "order":
+            return first_of_each(rows, limits.order[place])
         return rows[: limits.mentions[place]]
 
     tasks = {
         task: {"train": chosen(task, "train", splits["train"])} for task, splits in found.items()
     }
     trained_on = [row.text for rows in corpus.values() for row in rows]
-    trained_on += [row["text"] for splits in tasks.values() for row in splits["train"]]
+    trained_on += [as_written(row) for splits in tasks.values() for row in splits["train"]]
     held_out = [row for splits in found.values() for s in SPLITS[1:] for row in splits[s]]
     shared = shared_runs(held_out, trained_on)
     dropped: Counter[str] = Counter()
     for task, splits in found.items():
         for split in SPLITS[1:]:
-            clean = [row for row in splits[split] if shared.isdisjoint(word_runs(row["text"]))]
+            clean = [row for row in splits[split] if shared.isdisjoint(row_runs(row))]
             dropped[f"{task}/{split}"] = len(splits[split]) - len(clean)
             tasks[task][split] = chosen(task, split, clean)
     return tasks, dict(dropped)
@@ -257,7 +231,7 @@ def check_splits(folder: Path) -> dict[str, int]:
     trained = [row for rows in files.values() for row in rows]
     other = [row for n in ("topics", "licences") for row in read_rows(folder / f"corpus/{n}.jsonl")]
     held_out = []
-    for task in ("mentions", "library"):
+    for task in ("mentions", "order"):
         for split in SPLITS:
             rows = read_rows(folder / "tasks" / task / f"{split}.jsonl")
             if stray := next((r for r in rows if split_of(file_name(r)) != split), None):
@@ -265,10 +239,10 @@ def check_splits(folder: Path) -> dict[str, int]:
             (trained if split == "train" else held_out).extend(rows)
     if stray := next((row for row in trained if split_of(file_name(row)) != "train"), None):
         raise DataError(f"{stray['id']} is trained on: its file is held out")
-    texts = [row["text"] for row in trained + other]
+    texts = [as_written(row) for row in trained + other]
     shared = shared_runs(held_out, texts)
     for row in held_out:
-        if not shared.isdisjoint(word_runs(row["text"])):
+        if not shared.isdisjoint(row_runs(row)):
             raise DataError(f"{row['id']} is held out and shares words with what is trained on")
     return {
         "trained_texts": len(texts),

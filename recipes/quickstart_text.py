@@ -5,6 +5,7 @@ mention, licence files, and the language reference. Used by quickstart_corpus.py
 """
 
 import ast
+import random
 import re
 import warnings
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ LICENCE_NAME = re.compile(r"licen[cs]e|copying|notice", re.IGNORECASE)
 SHORT, LONG = 10, 60  # words of a sentence
 MAX_STRING = 80  # characters of a string constant that stays in a source document
 MAX_CODE = 20_000  # characters; longer sources are cut at a line and counted
+OVERLAP_WORDS = 10  # a run of so many shared words counts as a copy
+ORDER_WORDS = (10, 40)  # fewest and most of a row of the order task
+WORDS_PER_SWAP = 3
 
 
 @dataclass(frozen=True)
@@ -196,3 +200,44 @@ def topics(places: Places) -> Iterator[Document]:
             for key, value in ast.literal_eval(node).items():
                 yield Document(f"topics/{key}", plain(value)[0], "", "train")
             return
+
+
+def order_row(document: Document) -> dict[str, Any] | None:
+    """The beginning of a docstring's prose, as it is or disturbed; None if it is too short."""
+    lines = [
+        line
+        for line in document.text.splitlines()
+        if not line.lstrip().startswith((">>>", "...", ".. ", "import ", "from ", "---", "==="))
+    ]
+    fewest, most = ORDER_WORDS
+    words = " ".join(lines).split()[:most]
+    if len(words) < fewest:
+        return None
+    original = " ".join(words)
+    rng = random.Random(document.id)
+    label = rng.choice(("intact", "swapped"))
+    if label == "swapped":
+        for _ in range(len(words) // WORDS_PER_SWAP):
+            at = rng.randrange(len(words) - 1)
+            words[at], words[at + 1] = words[at + 1], words[at]
+    text = " ".join(words)
+    if (text == original) != (label == "intact"):
+        return None  # equal words were swapped
+    return {"id": document.id, "text": text, "label": label, "original": original}
+
+
+def word_runs(text: str) -> Iterator[str]:
+    """Every run of OVERLAP_WORDS words, lower case; the whole text if it is shorter."""
+    words = WORD.findall(text.lower())
+    for start in range(max(1, len(words) - OVERLAP_WORDS + 1)):
+        yield " ".join(words[start : start + OVERLAP_WORDS])
+
+
+def row_runs(row: dict[str, Any]) -> Iterator[str]:
+    """The word runs of a row as its docstring had them."""
+    return word_runs(as_written(row))
+
+
+def as_written(row: dict[str, Any]) -> str:
+    """The text of a row before its words were swapped."""
+    return str(row.get("original", row["text"]))

@@ -19,7 +19,7 @@ from quickstart_text import Places
 from runtime.errors import DataError
 
 NOUNS = ("tensor", "matrix", "graph", "frame", "axis", "label", "index", "plot")
-LIMITS = Limits(mentions=(40, 20, 20), library=(20, 10, 10))
+LIMITS = Limits(mentions=(40, 20, 20), order=(20, 10, 10))
 
 
 def prose(seed: int) -> str:
@@ -98,7 +98,7 @@ def test_every_part_has_text(tmp_path: Path, places: Places) -> None:
     assert "# a comment stays" in code
     assert "Returns the" not in code
     assert "documents nothing" not in code
-    for task in ("mentions", "library"):
+    for task in ("mentions", "order"):
         for split in ("train", "dev", "test"):
             assert rows(tmp_path / "c" / "tasks" / task / f"{split}.jsonl"), (task, split)
 
@@ -151,19 +151,28 @@ def test_rows_that_overlap_are_dropped() -> None:
 
 def test_the_check_finds_a_leak(tmp_path: Path, places: Places) -> None:
     quickstart_corpus.replace_folder(tmp_path / "c", places, LIMITS)
-    leak = rows(tmp_path / "c" / "tasks" / "library" / "test.jsonl")[0]
+    leak = rows(tmp_path / "c" / "tasks" / "order" / "test.jsonl")[0]
     with (tmp_path / "c" / "corpus" / "licences.jsonl").open("a") as file:
-        file.write(json.dumps({"id": "licence", "text": leak["text"]}) + "\n")
+        file.write(json.dumps({"id": "licence", "text": leak["original"]}) + "\n")
     with pytest.raises(DataError, match="shares words with what is trained on"):
         quickstart_corpus.check_splits(tmp_path / "c")
 
 
-def test_the_library_does_not_give_itself_away(tmp_path: Path, places: Places) -> None:
+def test_order_rows_keep_their_words_and_the_label_says_what_was_done(
+    tmp_path: Path, places: Places
+) -> None:
     quickstart_corpus.replace_folder(tmp_path / "c", places, LIMITS)
     for split in ("train", "dev", "test"):
-        for row in rows(tmp_path / "c" / "tasks" / "library" / f"{split}.jsonl"):
-            assert row["label"] in ("python", "pandas", "networkx")
-            assert not quickstart_corpus.NAMES.search(row["text"])
+        found = rows(tmp_path / "c" / "tasks" / "order" / f"{split}.jsonl")
+        assert {row["label"] for row in found} == {"intact", "swapped"}
+        for row in found:
+            assert sorted(row["text"].split()) == sorted(row["original"].split())
+            assert (row["text"] == row["original"]) == (row["label"] == "intact")
+
+
+def test_a_short_docstring_gives_no_order_row() -> None:
+    document = quickstart_text.Document("a.py#f:1", "Too short.", "python", "train")
+    assert quickstart_text.order_row(document) is None
 
 
 def test_roles_become_spans_of_the_text_without_markup() -> None:
