@@ -1,0 +1,134 @@
+"""A run's folder as the stages leave it, small enough to check by eye."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RECIPE = """name = "small"
+output = "unused"
+
+[sources.wiki]
+reader = "jsonl"
+
+[model]
+num_layers = 2
+
+[tasks.places]
+kind = "ner"
+"""
+
+
+def write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = value if isinstance(value, str) else json.dumps(value)
+    path.write_text(text, encoding="utf-8")
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def started(output: Path) -> Path:
+    """Only the recipe."""
+    write(output / "recipe.toml", RECIPE)
+    return output
+
+
+def prepared(output: Path) -> Path:
+    """Data preparation is done."""
+    split = {"num_samples": 4, "num_tokens": 500, "documents_cut": 1, "padding_tokens": 12}
+    write(
+        started(output) / "data" / "manifest.json",
+        {
+            "sequence_length": 128,
+            "tokenizer": {"vocab_size": 512},
+            "duplicates": {"wiki": {"wiki": 7}},
+            "sources": {
+                "wiki": {
+                    "domain": "encyclopedia",
+                    "documents": {
+                        "read": 100,
+                        "kept": 91,
+                        "dropped": {"duplicate": 7},
+                        "quarantined": {"not valid UTF-8": 2},
+                    },
+                    "splits": {"train": split, "valid": split},
+                }
+            },
+        },
+    )
+    return output
+
+
+def metrics(output: Path) -> list[dict[str, Any]]:
+    """Validation loss 6.25 to 3.75 in 20 steps, with a step whose loss was not finite."""
+    rows: list[dict[str, Any]] = [
+        {"step": 0, "time": 1.0, "loss/valid": 6.25, "loss_by_domain/encyclopedia": 6.25}
+    ]
+    rows += [{"step": 10, "time": 2.0, "loss/train": "nan", "optim/learning_rate": 0.001}]
+    rows += [
+        {
+            "step": 20,
+            "time": 3.0,
+            "loss/train": 3.5,
+            "loss/valid": 3.75,
+            "loss_by_domain/encyclopedia": 3.75,
+            "optim/learning_rate": 0.0005,
+            "perf/tokens_per_second": 1234.0,
+        }
+    ]
+    lines(output / "pretrain" / "metrics.jsonl", rows)
+    return rows
+
+
+def pretrained(output: Path) -> Path:
+    """Pretraining is done, too."""
+    metrics(prepared(output))
+    run = {
+        "started": "2026-01-02T03:04:05+00:00",
+        "command": ["pretrain", "small.toml"],
+        "host": "node-7",
+        "git": {"commit": "0123456789abcdef", "changed": True},
+        "versions": {"python": "3.11.9", "torch": "2.13.0"},
+    }
+    write(output / "pretrain" / "run.json", {"starts": [run]})
+    write(
+        output / "pretrain" / "manifest.json",
+        {"num_parameters": 54321, "world_size": 2, "position": {"tokens": 98765, "step": 20}},
+    )
+    return output
+
+
+def finished(output: Path) -> Path:
+    """All is done: F1 0.75 on the test rows, 0.5 without pretraining, 0.125 for a lookup."""
+
+    def scores(f1: float) -> dict[str, Any]:
+        row = {"precision": f1, "recall": f1, "f1": f1, "support": 9}
+        report = {"entities": {"by_type": {"CITY <&>": row}}}
+        return {"loss": 1.0, "metrics": {"f1": f1}, "report": report}
+
+    write(
+        pretrained(output) / "finetune" / "places" / "report.json",
+        {
+            "task": "places",
+            "kind": "ner",
+            "metric": "f1",
+            "data": {"train": {"sentences": 40}, "test": {"sentences": 20, "tag_scheme": "iob2"}},
+            "training": {"steps": 12, "best_step": 8, "seconds": 3.5},
+            "valid": scores(0.625),
+            "test": scores(0.75),
+            "baselines": {"valid": {"lookup": {"f1": 0.25}}, "test": {"lookup": {"f1": 0.125}}},
+            "control": {"valid": scores(0.375), "test": scores(0.5)},
+            "onnx": {
+                "file": "model.onnx",
+                "bytes": 12_300_000,
+                "opset": 20,
+                "max_difference": 4.2e-6,
+                "argmax_agreement": 1.0,
+                "outputs_compared": 640,
+                "tolerance": 1e-3,
+            },
+        },
+    )
+    write(output / "finetune" / "places" / "manifest.json", {})
+    return output
