@@ -77,7 +77,7 @@ class Limits:
     docstring_bytes: int = 800_000  # kept in the corpus
     code_bytes: int = 350_000  # kept in the corpus
     mentions: tuple[int, int, int] = (1500, 300, 500)  # rows of train, dev, test
-    order: tuple[int, int, int] = (800, 200, 400)  # rows of train, dev, test with each label
+    order: tuple[int, int, int] = (600, 150, 300)  # rows of train, dev, test with each label
 
 
 def shuffled(rows: Iterable[Any], key: Callable[[Any], str]) -> list[Any]:
