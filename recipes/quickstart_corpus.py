@@ -230,7 +230,7 @@ def check_splits(folder: Path) -> dict[str, int]:
     }
     trained = [row for rows in files.values() for row in rows]
     other = [row for n in ("topics", "licences") for row in read_rows(folder / f"corpus/{n}.jsonl")]
-    held_out = []
+    held_out: Rows = []
     for task in ("mentions", "order"):
         for split in SPLITS:
             rows = read_rows(folder / "tasks" / task / f"{split}.jsonl")

@@ -120,9 +120,10 @@ def extract(name: str, path: Path) -> File:
     except (OSError, ValueError, SyntaxError, RecursionError):
         file.num_unreadable = 1
         return file
-    named = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
-        raw = ast.get_docstring(node) if isinstance(node, named) else None
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        raw = ast.get_docstring(node)
         if not raw or len(raw) < MAX_STRING:
             continue
         label = "" if isinstance(node, ast.Module) else f"{node.name}:{node.lineno}"
