@@ -191,6 +191,7 @@ def publish(
 ) -> None:
     """Write card and manifest, and give the corpus its name in one rename."""
     corpus = work.folder / "corpus"
+    remove_temporary(corpus)
     card.write(corpus, facts)
     run = provenance.run_record() | {"seconds": round(time.time() - started, 1)}
     provenance.write_json(corpus / "run.json", run)
@@ -201,3 +202,9 @@ def publish(
     corpus.replace(folder)
     provenance.fsync_folder(folder.parent)
     work.remove()
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove the half-written files of workers that were killed."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)

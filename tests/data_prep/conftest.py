@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from runtime import provenance
+
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = [
     "river",
@@ -124,10 +126,13 @@ def start(recipe: Path, *overrides: str) -> "subprocess.Popen[bytes]":
     )  # fmt: skip
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a finished corpus but run.json, which says when and how it was made."""
+def content(folder: Path) -> dict[str, str]:
+    """A hash of every file of a finished corpus but run.json, which says when and how it was made.
+
+    Hashes, so that a failing comparison names the files and stays short.
+    """
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): provenance.file_fingerprint(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "run.json"
     }

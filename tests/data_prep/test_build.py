@@ -125,6 +125,24 @@ def test_the_same_bytes_after_kills(built: Path, tmp_path: Path) -> None:
     assert not work.exists()
 
 
+def test_half_written_files_of_killed_workers_do_not_stay(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ("launch.workers=1", f'output="{tmp_path}/out"')
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "publish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(built / "recipe.toml", *overrides)
+    shards = tmp_path / "out" / "data.work" / "corpus" / "sources" / "first"
+    (shards / ".train-00000.tokens.npy.1234.tmp").write_bytes(b"half")
+    folder, _ = run(built / "recipe.toml", *overrides)
+    assert content(folder) == content(built / "out" / "data")
+
+
 @pytest.mark.slow
 def test_workers_end_when_only_the_main_process_is_killed(built: Path, tmp_path: Path) -> None:
     work = tmp_path / "out" / "data.work"
