@@ -5,7 +5,10 @@ carries its reason and a sample of the text, and both are counted in the manifes
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
+
+from data_prep.words import words_of
 
 SAMPLE_CHARACTERS = 200
 
@@ -22,6 +25,12 @@ class Document:
     source: str
     domain: str
     metadata: dict[str, str] = field(default_factory=dict)
+    origin: Literal["read", "augmented"] = "read"
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words of the text, found once for all rules, shingles and n-grams."""
+        return words_of(self.text)
 
 
 @dataclass(frozen=True)
