@@ -1,13 +1,17 @@
-"""The worker pool: results, errors, and workers that die."""
+"""The executors: results, errors, and workers that die."""
 
 import errno
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
-from data_prep import pool
+from data_prep import executor
+from data_prep.work import Work
+from runtime.config import Launch
 from runtime.errors import DataError, OutOfMemory, TextmillError
 
 
@@ -44,30 +48,35 @@ def modules(_: int) -> list[str]:
     return [name for name in ("torch", "transformers", "deepspeed") if name in sys.modules]
 
 
-def names(count: int) -> list[str]:
-    return [f"unit-{number}" for number in range(count)]
+def run(
+    function: Callable[[int], object], jobs: Sequence[int], workers: int
+) -> list[tuple[int, object]]:
+    """Run one pass by local workers."""
+    names = [f"unit-{job}" for job in jobs]
+    with executor.opened(Launch(workers=workers), Work(Path("unused"))) as opened:
+        return list(opened(function, jobs, names))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_every_job_once(workers: int) -> None:
-    assert sorted(pool.run(square, range(10), names(10), workers)) == [
+    assert sorted(run(square, range(10), workers)) == [
         (number, number * number) for number in range(10)
     ]
 
 
 def test_no_jobs() -> None:
-    assert list(pool.run(square, [], [], 2)) == []
+    assert run(square, [], 2) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_arrives_as_it_was(workers: int) -> None:
     with pytest.raises(DataError, match="number three"):
-        list(pool.run(fail, range(6), names(6), workers))
+        run(fail, range(6), workers)
 
 
 def test_a_full_disk_keeps_its_number() -> None:
     with pytest.raises(OSError, match="No space left") as caught:
-        list(pool.run(full, range(4), names(4), 2))
+        run(full, range(4), 2)
     assert caught.value.errno == errno.ENOSPC
     assert "unit-" in caught.value.__notes__[0]
 
@@ -75,8 +84,8 @@ def test_a_full_disk_keeps_its_number() -> None:
 @pytest.mark.parametrize(("function", "kind"), [(die, OutOfMemory), (leave, DataError)])
 def test_a_dead_worker_names_its_unit(function: object, kind: type[TextmillError]) -> None:
     with pytest.raises(kind, match="a worker died at unit-2"):
-        list(pool.run(function, range(6), names(6), 2))  # type: ignore[arg-type]
+        run(function, range(6), 2)  # type: ignore[arg-type]
 
 
 def test_workers_do_not_import_torch() -> None:
-    assert [found for _, found in pool.run(modules, range(2), names(2), 2)] == [[], []]
+    assert [found for _, found in run(modules, range(2), 2)] == [[], []]
