@@ -12,6 +12,7 @@ about `shard_tokens`, fixed by recipe and input, so the result does not depend o
 """
 
 import heapq
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, Self
@@ -26,7 +27,7 @@ from runtime.recipe import RecipeTable
 
 NUM_SEPARATORS = 2
 PADDING_GOAL = 0.001  # share of all positions
-SMALLEST_GAP = 16  # tokens; no rest is cut into smaller pieces
+SMALLEST_GAP = 8  # tokens; no rest is cut into smaller pieces
 COPY_TOKENS = 1 << 22  # moved at a time, which bounds the memory of the index arrays
 
 Int64 = NDArray[np.int64]
@@ -40,7 +41,7 @@ class Packing(RecipeTable):
         "best_fit"  # concat fills every sample, cutting documents
     )
     drop_shorter_than: int = Field(default=4, ge=1)  # tokens; shorter documents are counted
-    shard_tokens: Positive = 1 << 25  # documents packed together: memory and size of one shard
+    shard_tokens: Positive = 1 << 23  # documents packed together: memory and size of one shard
     valid_share: float = Field(default=0.005, ge=0.0, lt=1.0)  # of documents, by hash of the text
 
     @model_validator(mode="after")
@@ -73,7 +74,7 @@ class Segments:
 
     def in_order(self) -> "Segments":
         """Sorted by sample; within one, in the order they were placed."""
-        order = np.argsort(self.sample, kind="stable")
+        order = np.argsort(sort_keys(self.sample, len(self.sample)), kind="stable")
         return Segments(
             self.document[order], self.start[order], self.length[order], self.sample[order]
         )
@@ -93,11 +94,11 @@ class Packed:
 def pack(lengths: Int64, packing: Packing) -> Segments:
     """Place documents of these lengths (tokens of text) into samples."""
     if packing.strategy == "concat":
-        return concat(lengths, packing.sequence_length).in_order()
+        return concat(lengths, packing.sequence_length)
     segments = cut(lengths, packing.sequence_length)
     sample = best_fit(segments.length + NUM_SEPARATORS, packing.sequence_length)
-    placed = Segments(segments.document, segments.start, segments.length, sample)
-    return fill_gaps(placed, packing.sequence_length).in_order()
+    placed = Segments(segments.document, segments.start, segments.length, sample).in_order()
+    return fill_gaps(placed, packing.sequence_length)
 
 
 def cut(lengths: Int64, sequence_length: int) -> Segments:
@@ -116,45 +117,50 @@ def best_fit(sizes: Int64, capacity: int) -> Int64:
     Items of one size are placed together: into bins by the room they have left, least first, each
     taking as many as fit, as placing them one by one would; then into new bins.
     """
-    bins = np.empty(len(sizes), np.int64)
-    order = np.argsort(-sizes, kind="stable")
-    sorted_sizes = sizes[order]
-    with_room: list[list[Int64]] = [[] for _ in range(capacity + 1)]  # bins by room left
+    order = np.argsort(sort_keys(capacity - sizes, capacity), kind="stable")
+    values, counts = np.unique(sizes, return_counts=True)
+    with_room: list[list[int]] = [[] for _ in range(capacity + 1)]  # bins by room left
+    rooms = 0  # bit r is set if a bin has room r
+    placed: list[int] = []  # bin of each item, largest item first
     num_bins = 0
-    begin = 0
-    while begin < len(order):
-        size = int(sorted_sizes[begin])
-        end = int(np.searchsorted(-sorted_sizes, -size, side="right"))
-        items = order[begin:end]
-        for room in range(size, capacity):
-            if not len(items):
-                break
-            if with_room[room]:
-                held = np.concatenate(with_room[room])
-                items, unused = place(items, held, size, room, bins, with_room)
-                with_room[room] = [unused] if len(unused) else []
-        if len(items):
-            fresh = num_bins + np.arange(-(-len(items) // (capacity // size)), dtype=np.int64)
-            num_bins += len(fresh)
-            place(items, fresh, size, capacity, bins, with_room)
-        begin = end
-    return bins
+    for size, count in zip(values[::-1].tolist(), counts[::-1].tolist(), strict=True):
+        left = count
+        while left:
+            wide = rooms >> size
+            if wide:
+                room = size + (wide & -wide).bit_length() - 1
+                held = with_room[room]
+            else:
+                room = capacity
+                fresh = -(-left // (capacity // size))
+                held = list(range(num_bins + fresh - 1, num_bins - 1, -1))
+                num_bins += fresh
+            per_bin = room // size
+            used = min(len(held), -(-left // per_bin))
+            taken = min(left, used * per_bin)
+            chosen = held[: -used - 1 : -1]
+            del held[-used:]
+            if not held:
+                rooms &= ~(1 << room)
+            placed += (chosen if per_bin == 1 else [b for b in chosen for _ in range(per_bin)])[
+                :taken
+            ]
+            last = taken - (used - 1) * per_bin  # items in the last bin used
+            for remaining, bins in (
+                (room - per_bin * size, chosen[:-1]), (room - last * size, chosen[-1:])
+            ):  # fmt: skip
+                if bins:
+                    with_room[remaining] += bins
+                    rooms |= 1 << remaining
+            left -= taken
+    bins_of = np.empty(len(sizes), np.int64)
+    bins_of[order] = placed
+    return bins_of
 
 
-def place(
-    items: Int64, held: Int64, size: int, room: int, bins: Int64, with_room: list[list[Int64]]
-) -> tuple[Int64, Int64]:
-    """Fill bins that have the same room with items of one size; return what is left of both."""
-    per_bin = room // size
-    used = min(len(held), -(-len(items) // per_bin))
-    taken = min(len(items), used * per_bin)
-    bins[items[:taken]] = np.repeat(held[:used], per_bin)[:taken]
-    last = taken - (used - 1) * per_bin  # items in the last bin used
-    if used > 1:
-        with_room[room - per_bin * size].append(held[: used - 1])
-    if used:
-        with_room[room - last * size].append(held[used - 1 : used])
-    return items[taken:], held[used:]
+def sort_keys(values: Int64, most: int) -> NDArray[Any]:
+    """As 16-bit numbers where they fit, which numpy sorts by radix."""
+    return values.astype(np.uint16) if most < 1 << 16 else values
 
 
 def fill_gaps(segments: Segments, sequence_length: int) -> Segments:
@@ -171,8 +177,7 @@ def fill_gaps(segments: Segments, sequence_length: int) -> Segments:
     gaps = [(int(n - sequence_length), sample) for sample, n in enumerate(used.tolist())]
     gaps = [gap for gap in gaps if -gap[0] >= SMALLEST_GAP]
     heapq.heapify(gaps)
-    by_sample = np.argsort(segments.sample, kind="stable")
-    first = np.searchsorted(segments.sample[by_sample], np.arange(num_samples + 1))
+    first = np.searchsorted(segments.sample, np.arange(num_samples + 1))
     dissolved: set[int] = set()
     filled: set[int] = set()
     moved: list[tuple[int, int, int, int]] = []  # document, start, length, sample
@@ -184,12 +189,13 @@ def fill_gaps(segments: Segments, sequence_length: int) -> Segments:
             continue
         parts = [
             (int(segments.document[i]), int(segments.start[i]), int(segments.length[i]))
-            for i in by_sample[first[donor] : first[donor + 1]]
+            for i in range(first[donor], first[donor + 1])
         ]
-        pieces = spread_over(parts, gaps, {*dissolved, donor})
-        if pieces is None:
-            break
         dissolved.add(donor)
+        pieces = spread_over(parts, gaps, dissolved)
+        if pieces is None:
+            dissolved.remove(donor)
+            break
         filled |= {piece[3] for piece in pieces}
         moved += pieces
         added = sum(piece[2] + NUM_SEPARATORS for piece in pieces)
@@ -200,16 +206,14 @@ def fill_gaps(segments: Segments, sequence_length: int) -> Segments:
 def spread_over(
     parts: list[tuple[int, int, int]], gaps: list[tuple[int, int]], without: set[int]
 ) -> list[tuple[int, int, int, int]] | None:
-    """Cut parts of documents to fill the largest gaps, which are used up; None, with the gaps as
-    they were, if they do not suffice."""
-    before = list(gaps)
+    """Cut parts of documents to fill the largest gaps, which are used up; None if they do not
+    suffice."""
     pieces = []
     for document, start, length in parts:
         while length:
             while gaps and gaps[0][1] in without:
                 heapq.heappop(gaps)
             if not gaps:
-                gaps[:] = before
                 return None
             room, sample = heapq.heappop(gaps)
             size = min(length, -room - NUM_SEPARATORS)
@@ -235,22 +239,31 @@ def rearranged(
         np.concatenate([segments.start[stays], new[:, 1]]),
         np.concatenate([segments.length[stays], new[:, 2]]),
         np.unique(sample, return_inverse=True)[1].astype(np.int64),
-    )
+    ).in_order()
 
 
 def concat(lengths: Int64, sequence_length: int) -> Segments:
     """Documents one after the other, cut where a sample ends."""
-    rows: list[tuple[int, int, int, int]] = []
-    sample, room = 0, sequence_length
-    for document, left in enumerate(lengths.tolist()):
-        start = 0
-        while left:
-            if room <= NUM_SEPARATORS:
-                sample, room = sample + 1, sequence_length
-            size = min(left, room - NUM_SEPARATORS)
-            rows.append((document, start, size, sample))
-            start, left, room = start + size, left - size, room - size - NUM_SEPARATORS
-    return Segments(*np.array(rows, np.int64).reshape(-1, 4).T.copy())
+    ends = np.cumsum(lengths)
+    first = ends - lengths
+    sizes = [0, *np.cumsum(lengths + NUM_SEPARATORS).tolist()]
+    cuts = []  # place in the text where each sample begins
+    document, done = 0, 0  # of the document's tokens
+    while document < len(lengths):
+        cuts.append(int(first[document]) + done)
+        left = sizes[document + 1] - sizes[document] - done  # with separators
+        if left > sequence_length:
+            done += sequence_length - NUM_SEPARATORS
+            continue
+        room = sequence_length - left
+        whole = bisect_right(sizes, sizes[document + 1] + room, document + 1) - 1
+        room -= sizes[whole] - sizes[document + 1]
+        document, done = whole, max(0, room - NUM_SEPARATORS)
+    start = np.union1d(first, np.array(cuts, np.int64))
+    length = np.diff(start, append=ends[-1:])
+    owner = np.searchsorted(first, start, side="right") - 1
+    sample = np.searchsorted(np.array(cuts, np.int64), start, side="right") - 1
+    return Segments(owner, start - first[owner], length, sample)
 
 
 def compose(

@@ -19,8 +19,10 @@ read, or all of them by `verify`. A fault is a DataError that names the file and
 """
 
 import io
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,35 +83,93 @@ class Rows:
 def write_shard(
     folder: Path,
     name: str,
-    tokens: NDArray[np.unsignedinteger[Any]],
+    tokens: NDArray[Any] | Iterable[NDArray[Any]],
     lengths: NDArray[np.int32],
     offsets: Int64,
     documents: NDArray[np.uint64],
+    starts: Int64 | None = None,
 ) -> dict[str, Any]:
-    """Write the four files of a shard, each whole or not at all; return its manifest entry."""
-    arrays: dict[str, NDArray[Any]] = {
-        "tokens": tokens, "lengths": lengths, "offsets": offsets, "documents": documents
+    """Write the files of a shard, each whole or not at all; return its manifest entry.
+
+    `tokens` are arrays of samples, taken one at a time.
+    """
+    num_samples = len(offsets) - 1
+    parts = iter([tokens] if isinstance(tokens, np.ndarray) else tokens)
+    first = next(parts)
+    files = {
+        "tokens": write_array(
+            folder, name, "tokens", chain([first], parts), (num_samples, first.shape[1])
+        )
+    }
+    arrays: dict[str, NDArray[Any] | None] = {
+        "lengths": lengths, "offsets": offsets, "documents": documents, "starts": starts
     }  # fmt: skip
+    for kind, array in arrays.items():
+        if array is not None:
+            files[kind] = write_array(folder, name, kind, iter([array]), array.shape)
+    provenance.fsync_folder(folder)
     return {
         "name": name,
-        "num_samples": len(tokens),
+        "num_samples": num_samples,
         "num_segments": len(lengths),
         "num_tokens": int(lengths.sum()),
-        "files": {kind: write_array(folder, name, kind, array) for kind, array in arrays.items()},
+        "files": files,
     }
 
 
-def write_array(folder: Path, name: str, kind: str, array: NDArray[Any]) -> dict[str, Any]:
-    """Write one .npy file; return its size and the hashes of its blocks."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    content = buffer.getvalue()
-    provenance.write_bytes(folder / f"{name}.{kind}.npy", content)
-    blocks = [
-        xxhash.xxh3_64_hexdigest(memoryview(content)[start : start + BLOCK_BYTES])
-        for start in range(0, len(content), BLOCK_BYTES)
-    ]
-    return {"bytes": len(content), "dtype": array.dtype.name, "blocks": blocks}
+def write_array(
+    folder: Path, name: str, kind: str, parts: Iterator[NDArray[Any]], shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """Write one .npy file, whole or not at all, from arrays that make up the one of this shape;
+    return its size and the hashes of its blocks. The folder is not fsynced."""
+    path = folder / f"{name}.{kind}.npy"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    first = next(parts)
+    header = io.BytesIO()
+    facts = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, facts)
+    hashes = BlockHashes()
+    try:
+        with temporary.open("wb") as file:
+            for content in chain([header.getbuffer()], map(as_bytes, chain([first], parts))):
+                file.write(content)
+                hashes.update(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {"bytes": hashes.num_bytes, "dtype": first.dtype.name, "blocks": hashes.finish()}
+
+
+def as_bytes(array: NDArray[Any]) -> memoryview:
+    """The bytes of an array as a file holds them."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+class BlockHashes:
+    """xxh3_64 of each block of the bytes that pass."""
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+        self.done: list[str] = []
+        self.open = xxhash.xxh3_64()
+
+    def update(self, content: memoryview) -> None:
+        while len(content):
+            room = BLOCK_BYTES - self.num_bytes % BLOCK_BYTES
+            part, content = content[:room], content[room:]
+            self.open.update(part)
+            self.num_bytes += len(part)
+            if len(part) == room:
+                self.done.append(self.open.hexdigest())
+                self.open.reset()
+
+    def finish(self) -> list[str]:
+        """The hash of each block, the last one shorter than the others."""
+        if self.num_bytes % BLOCK_BYTES:
+            self.done.append(self.open.hexdigest())
+        return self.done
 
 
 class BlockFile:

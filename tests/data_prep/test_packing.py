@@ -11,12 +11,10 @@ from data_prep.packing import (
     NUM_SEPARATORS,
     Packing,
     best_fit,
-    compose,
     pack,
 )
 
 SETTINGS = settings(max_examples=80, deadline=None)
-CLS, SEP, PAD = 101, 102, 0
 
 
 def int64(*values: int) -> NDArray[np.int64]:
@@ -26,21 +24,6 @@ def int64(*values: int) -> NDArray[np.int64]:
 def test_best_fit_by_hand() -> None:
     # 7 opens bin 0 (room 3), 6 bin 1 (room 4), 4 goes to bin 1, 3 to bin 0, 2 opens bin 2
     assert best_fit(int64(3, 6, 2, 7, 4), 10).tolist() == [0, 1, 2, 0, 1]
-
-
-def test_compose_by_hand() -> None:
-    texts = np.array([1, 2, 3, 4, 5, 6], np.uint16)  # documents 1 2 3 | 4 | 5 6
-    lengths = int64(3, 1, 2)
-    packed = compose(texts, lengths, pack(lengths, Packing(sequence_length=9,
-                     drop_shorter_than=1, shard_tokens=9)), 9, CLS, SEP, PAD)  # fmt: skip
-    assert packed.tokens.tolist() == [
-        [CLS, 1, 2, 3, SEP, CLS, 5, 6, SEP],
-        [CLS, 4, SEP, PAD, PAD, PAD, PAD, PAD, PAD],
-    ]
-    assert packed.lengths.tolist() == [5, 4, 3]
-    assert packed.offsets.tolist() == [0, 2, 3]
-    assert packed.documents.tolist() == [0, 2, 1]
-    assert packed.num_cut == 0
 
 
 def test_long_documents_are_cut_into_full_samples_and_a_rest() -> None:
@@ -75,30 +58,39 @@ def test_equals_best_fit_one_by_one(sizes: list[int]) -> None:
     st.sampled_from(["best_fit", "concat"]),
 )
 @SETTINGS
-def test_nothing_is_lost(lengths: list[int], sequence_length: int, strategy: str) -> None:
+def test_segments_make_up_the_documents(
+    lengths: list[int], sequence_length: int, strategy: str
+) -> None:
     table = Packing.model_validate(
         {"sequence_length": sequence_length, "strategy": strategy, "shard_tokens": 1000}
     )
-    texts = np.arange(sum(lengths), dtype=np.uint32) + 1000
-    packed = compose(
-        texts, int64(*lengths), pack(int64(*lengths), table), sequence_length, CLS, SEP, PAD
-    )
-    # Read it back as a user would, from the documented format alone.
-    found: dict[int, list[int]] = {number: [] for number in range(len(lengths))}
-    for sample in range(len(packed.tokens)):
-        at = 0
-        for segment in range(packed.offsets[sample], packed.offsets[sample + 1]):
-            length = int(packed.lengths[segment])
-            tokens = packed.tokens[sample, at : at + length].tolist()
-            assert (tokens[0], tokens[-1]) == (CLS, SEP)
-            found[int(packed.documents[segment])] += tokens[1:-1]
-            at += length
-        assert (packed.tokens[sample, at:] == PAD).all()
-        assert at <= sequence_length
-    starts = np.cumsum([0, *lengths])
-    for number, tokens in found.items():
-        assert sorted(tokens) == texts[starts[number] : starts[number + 1]].tolist()
-    assert int(packed.lengths.sum()) == sum(lengths) + NUM_SEPARATORS * len(packed.lengths)
+    segments = pack(int64(*lengths), table)
+    pieces = sorted(
+        zip(segments.document.tolist(), segments.start.tolist(), segments.length.tolist(),
+            strict=True)
+    )  # fmt: skip
+    for number, length in enumerate(lengths):
+        mine = [(start, size) for document, start, size in pieces if document == number]
+        starts = np.cumsum([0, *(size for _, size in mine)])
+        assert [start for start, _ in mine] == starts[:-1].tolist()
+        assert starts[-1] == length
+    assert (np.diff(segments.sample) >= 0).all()
+    assert set(segments.sample.tolist()) == set(range(segments.num_samples))
+
+
+def test_concat_cuts_where_a_sample_ends() -> None:
+    table = Packing(sequence_length=10, strategy="concat", drop_shorter_than=1, shard_tokens=10)
+    segments = pack(int64(3, 9, 1, 20), table)
+    rows = zip(segments.sample, segments.document, segments.start, segments.length, strict=True)
+    assert [tuple(map(int, row)) for row in rows] == [
+        (0, 0, 0, 3),
+        (0, 1, 0, 3),  # 5 + 5 tokens with separators
+        (1, 1, 3, 6),  # 8; the 2 places left hold no token besides the separators
+        (2, 2, 0, 1),
+        (2, 3, 0, 5),
+        (3, 3, 5, 8),
+        (4, 3, 13, 7),
+    ]
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=100), st.integers(20, 80))
