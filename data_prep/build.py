@@ -1,32 +1,48 @@
 """Build a corpus: the passes over the input in order, then the manifest, then the folder's name.
 
-    read     each unit: read, clean, hash                                   (workers)
-    merge    which copy of equal texts stays                                (main process)
-    train    the tokenizer                                                  (main process)
-    encode   each unit: token ids                                           (workers)
-    shard    each group of documents: pack, write                           (workers)
+    read     each unit: read, clean, check, store with the prints for finding copies   (workers)
+    merge    which copies of documents and lines stay                                  (here)
+    train    the tokenizer                                                             (here)
+    encode   each unit: token ids                                                      (workers)
+    select   which documents are in the corpus and in which split                      (here)
+    shard    each group of documents: pack, write                                      (workers)
     publish  card, manifest; the work folder's `corpus` becomes output/data
 
-Every unit is journaled in output/data.work, so an interrupted run goes on where it was. Nothing has
-its final name before all of it is there. The finished folder depends on the recipe and the input
-alone; when, where and how fast it was made stands in run.json beside the manifest.
+With an existing tokenizer, and if no lines and near-copies go, `read` encodes too. Every unit is
+journaled in output/data.work, so an interrupted run goes on where it was. Nothing has its final
+name before all of it is there. The finished folder depends on the recipe and the input alone; when,
+where and how fast it was made stands in run.json beside the manifest.
 """
 
-import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
-from data_prep import card, dedup, encoding, pool, reading, sampling, sharding, tokenizer, units
+from data_prep import (
+    card,
+    encoding,
+    executor,
+    merge,
+    reading,
+    sampling,
+    selecting,
+    sharding,
+    tokenizer,
+    units,
+)
 from data_prep.config import Recipe
-from data_prep.manifest import manifest_of
+from data_prep.encoding import EncodeJob
+from data_prep.executor import Run
+from data_prep.manifest import Passes, manifest_of
 from data_prep.progress import Progress
+from data_prep.reading import ReadJob
+from data_prep.shards import TokenizerFacts
 from data_prep.units import Unit
-from data_prep.work import Work, save_array
+from data_prep.work import Work
 from runtime import provenance
 from runtime.errors import DataError
 from runtime.stages import MANIFEST, Plan
@@ -40,110 +56,156 @@ class Job(Protocol):
 
 
 J = TypeVar("J", bound=Job)
-Units = dict[str, list[Unit]]
 Journals = dict[str, list[dict[str, Any]]]
+DECISIONS = "decisions"  # in a corpus: which documents and lines of each unit stayed
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build under way."""
+
+    work: Work
+    recipe: Recipe
+    units: tuple[Unit, ...]  # of all sources, in order of priority
+    run: Run
+    progress: Progress
+
+    def of(self, source: str) -> list[Unit]:
+        return [unit for unit in self.units if unit.source == source]
+
+
+def build(recipe: Recipe, plan: Plan) -> dict[str, Any]:
+    """Build the corpus of a recipe in `plan.folder` and return its manifest."""
+    started = time.time()
+    with opened(recipe, plan) as current:
+        facts = ready_tokenizer(current)
+        read = read_all(current, facts)
+        merged = merge_copies(current)
+        facts = facts or trained_tokenizer(current)
+        encoded = encode_all(current, facts)
+        selected = selecting.select(current.work, current.units, recipe.packing)
+        passes = Passes(read, merged, encoded, selected, shard_all(current, facts))
+        manifest = manifest_of(recipe, plan, facts, passes)
+        found = {name: current.of(name) for name in recipe.sources}
+        facts_of_card = card.gather(current.work, found, manifest, facts)
+        publish(current.work, plan.folder, manifest, facts_of_card, started)
+    return manifest
+
+
+def train_tokenizer(recipe: Recipe, plan: Plan) -> Path:
+    """Read the corpus as far as its tokenizer needs; return the tokenizer's folder in the work
+    folder. A build of the same recipe goes on from there."""
+    with opened(recipe, plan) as current:
+        if ready_tokenizer(current) is None:
+            read_all(current, None)
+            merge_copies(current)
+            trained_tokenizer(current)
+        return tokenizer_folder(current.work)
+
+
+@contextmanager
+def opened(recipe: Recipe, plan: Plan) -> Iterator[Build]:
+    """The work folder of a plan, its units and the workers. Raises DataError for a source that
+    cannot be read as the recipe says."""
+    if not recipe.sources:
+        raise DataError("the recipe has no [sources.NAME] table: nothing to prepare")
+    work = work_of(plan)
+    with work.open(plan.inputs), executor.opened(recipe.launch, work) as run:
+        found: list[Unit] = []
+        for name, params in recipe.sources.items():
+            listed = units.units_of(name, params)
+            units.probe(listed, name, params)
+            found += listed
+        progress = Progress(executor.num_workers(recipe.launch))
+        yield Build(work, recipe, tuple(found), run, progress)
 
 
 def work_of(plan: Plan) -> Work:
     return Work(plan.folder.with_name(f"{plan.folder.name}.work"))
 
 
-def build(recipe: Recipe, plan: Plan) -> dict[str, Any]:
-    """Build the corpus of a recipe in `plan.folder` and return its manifest."""
-    if not recipe.sources:
-        raise DataError("the recipe has no [sources.NAME] table: nothing to prepare")
-    work = work_of(plan)
-    with work.open(plan.inputs):
-        return run_passes(work, recipe, plan)
+def tokenizer_folder(work: Work) -> Path:
+    return work.folder / "corpus" / "tokenizer"
 
 
-def run_passes(work: Work, recipe: Recipe, plan: Plan) -> dict[str, Any]:
-    """All passes in order; what is already journaled is not done again."""
-    started = time.time()
-    progress = Progress(recipe.launch.workers or num_cores())
-    found = {name: units.units_of(name, params) for name, params in recipe.sources.items()}
-    for name, params in recipe.sources.items():
-        units.probe(found[name], name, params)
-    read = read_all(work, recipe, found, progress)
-    copies = remove_copies(work, recipe, found)
-    with progress.note("tokenizer"):
-        prepare_tokenizer(work, recipe, found)
-    facts = tokenizer.facts(work.folder / "corpus" / "tokenizer")
-    jobs = [
-        encoding.EncodeJob(
-            work, unit, facts, recipe.packing.drop_shorter_than, recipe.packing.valid_share
+def ready_tokenizer(current: Build) -> TokenizerFacts | None:
+    """The existing tokenizer of the recipe, copied; None if one is to be trained."""
+    if current.recipe.tokenizer.path is None:
+        return None
+    return prepare_tokenizer(current, list)
+
+
+def trained_tokenizer(current: Build) -> TokenizerFacts:
+    """Train the tokenizer on a sample of the kept text."""
+    table = current.recipe.tokenizer
+    found = {name: current.of(name) for name in current.recipe.sources}
+    valid_share = current.recipe.packing.valid_share
+    with current.progress.note("tokenizer"):
+        return prepare_tokenizer(
+            current,
+            lambda: sampling.sample(
+                current.work, found, table.source_weights, table.sample_bytes, valid_share
+            ),
         )
-        for listed in found.values()
-        for unit in listed
+
+
+def prepare_tokenizer(current: Build, sample: Callable[[], Iterable[str]]) -> TokenizerFacts:
+    folder = tokenizer_folder(current.work)
+    folder.parent.mkdir(exist_ok=True)
+    tokenizer.prepare(folder, current.recipe.tokenizer, sample)
+    return tokenizer.facts(folder)
+
+
+def read_jobs(
+    work: Work, recipe: Recipe, found: Iterable[Unit], facts: TokenizerFacts | None
+) -> list[ReadJob]:
+    """The first pass; it encodes as well if there is a tokenizer and texts stay as they are."""
+    at_once = None if recipe.dedup.lines or recipe.dedup.near else facts
+    return [
+        ReadJob(
+            work,
+            unit,
+            recipe.sources[unit.source],
+            recipe.clean,
+            recipe.dedup,
+            recipe.decontaminate,
+            recipe.augment,
+            recipe.seed,
+            at_once,
+        )
+        for unit in found
     ]
-    sizes = [read_size(work, job.unit) for job in jobs]
-    encoded = run_pass(work, "encode", encoding.encode_unit, jobs, sizes, progress)
-    shard_jobs = [
-        job
-        for name, listed in found.items()
-        for job in sharding.jobs_of(work, name, listed, facts, recipe.packing)
-    ]
-    tokens = [recipe.packing.shard_tokens] * len(shard_jobs)
-    written = run_pass(work, "shard", sharding.write, shard_jobs, tokens, progress)
-    manifest = manifest_of(
-        recipe,
-        plan,
-        facts,
-        read=read,
-        copies=copies,
-        encoded=by_source((job.unit.source for job in jobs), encoded),
-        shards=by_source((f"{job.source}/{job.split}" for job in shard_jobs), written),
-    )
-    publish(work, plan.folder, manifest, card.gather(work, found, manifest, facts), started)
-    return manifest
 
 
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def read_all(work: Work, recipe: Recipe, found: Units, progress: Progress) -> dict[str, Any]:
-    """The first pass; per source the merged journals. Raises DataError for too much damage."""
-    jobs = [
-        reading.ReadJob(work, unit, recipe.sources[name], recipe.clean, recipe.dedup)
-        for name, listed in found.items()
-        for unit in listed
-    ]
+def read_all(current: Build, facts: TokenizerFacts | None) -> dict[str, Any]:
+    """Read all units; per source the merged journals. Raises DataError for too much damage."""
+    jobs = read_jobs(current.work, current.recipe, current.units, facts)
     sizes = [job.unit.size for job in jobs]
-    journals = run_pass(work, "read", reading.read_unit, jobs, sizes, progress)
+    journals = run_pass(current, "read", reading.read_unit, jobs, sizes)
     grouped = by_source((job.unit.source for job in jobs), journals)
-    totals = {name: reading.merged(grouped.get(name, [])) for name in found}
-    for name, params in recipe.sources.items():
+    totals = {name: reading.merged(grouped.get(name, [])) for name in current.recipe.sources}
+    for name, params in current.recipe.sources.items():
         reading.check_damage(name, params, totals[name])
     return totals
 
 
-def run_pass(
-    work: Work,
-    title: str,
-    function: Callable[[J], dict[str, Any]],
-    jobs: Sequence[J],
-    sizes: Sequence[int],
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """Run the jobs that have no journal yet; return all journals in the order of the jobs."""
-    journals = [work.journal(job.name) for job in jobs]
-    todo = [number for number, journal in enumerate(journals) if journal is None]
-    with progress.track(title, sizes, todo) as advance:
-        names = [jobs[number].name for number in todo]
-        work_list = [jobs[number] for number in todo]
-        for place, journal in pool.run(function, work_list, names, progress.num_workers):
-            journals[todo[place]] = journal
-            advance(todo[place])
-    return [journal for journal in journals if journal is not None]
+def merge_copies(current: Build) -> dict[str, Any]:
+    """Decide which copies of documents and of lines go."""
+    done = current.work.journal("merge")
+    if done is None:
+        places = {name: number for number, name in enumerate(current.recipe.sources)}
+        with current.progress.note("merge"):
+            found = merge.merge(current.work, current.units, places, current.recipe.dedup)
+        done = current.work.finish("merge", found)
+    return done
 
 
-def by_source(names: Any, journals: list[dict[str, Any]]) -> Journals:
-    grouped: Journals = {}
-    for name, journal in zip(names, journals, strict=True):
-        grouped.setdefault(name, []).append(journal)
-    return grouped
+def encode_all(current: Build, facts: TokenizerFacts) -> Journals:
+    """Encode all units that are not yet."""
+    jobs = [EncodeJob(current.work, unit, facts) for unit in current.units]
+    sizes = [read_size(current.work, unit) for unit in current.units]
+    journals = run_pass(current, "encode", encoding.encode_unit, jobs, sizes)
+    return by_source((job.unit.source for job in jobs), journals)
 
 
 def read_size(work: Work, unit: Unit) -> int:
@@ -152,38 +214,43 @@ def read_size(work: Work, unit: Unit) -> int:
     return int(journal["bytes"])
 
 
-def remove_copies(work: Work, recipe: Recipe, found: Units) -> list[list[int]]:
-    """Decide which documents stay; return the matrix source x source of copies."""
-    done = work.journal("merge")
-    if done is None:
-        listed = [unit for units_of_source in found.values() for unit in units_of_source]
-        hashes = [reading.unit_array(work, unit.name, "hashes") for unit in listed]
-        places = {name: number for number, name in enumerate(found)}
-        if recipe.dedup.exact:
-            merged = dedup.first_copies(hashes, [places[u.source] for u in listed], len(found))
-            keep, copies = merged.keep, merged.copies.tolist()
-        else:
-            keep = [np.ones(len(unit), bool) for unit in hashes]
-            copies = np.zeros((len(found), len(found)), int).tolist()
-        for unit, kept in zip(listed, keep, strict=True):
-            save_array(work.path(f"keep/{unit.name}", ".npy"), kept)
-        done = work.finish("merge", {"copies": copies})
-    matrix: list[list[int]] = done["copies"]
-    return matrix
+def shard_all(current: Build, facts: TokenizerFacts) -> Journals:
+    """Write all shards; their entries by source/split."""
+    packing = current.recipe.packing
+    jobs = [
+        job
+        for name in current.recipe.sources
+        for job in sharding.jobs_of(current.work, name, current.of(name), facts, packing)
+    ]
+    tokens = [packing.shard_tokens] * len(jobs)
+    written = run_pass(current, "shard", sharding.write, jobs, tokens)
+    return by_source((f"{job.source}/{job.split}" for job in jobs), written)
 
 
-def prepare_tokenizer(work: Work, recipe: Recipe, found: Units) -> None:
-    """Train the tokenizer on a sample of the kept text, or copy the existing one."""
-    folder = work.folder / "corpus" / "tokenizer"
-    folder.parent.mkdir(exist_ok=True)
-    table = recipe.tokenizer
-    tokenizer.prepare(
-        folder,
-        table,
-        lambda: sampling.sample(
-            work, found, table.source_weights, table.sample_bytes, recipe.packing.valid_share
-        ),
-    )
+def run_pass(
+    current: Build,
+    title: str,
+    function: Callable[[J], dict[str, Any]],
+    jobs: Sequence[J],
+    sizes: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Run the jobs that have no journal yet; return all journals in the order of the jobs."""
+    journals = [current.work.journal(job.name) for job in jobs]
+    todo = [number for number, journal in enumerate(journals) if journal is None]
+    if todo:
+        with current.progress.track(title, sizes, todo) as advance:
+            names = [jobs[number].name for number in todo]
+            for place, journal in current.run(function, [jobs[n] for n in todo], names):
+                journals[todo[place]] = journal
+                advance(todo[place])
+    return [journal for journal in journals if journal is not None]
+
+
+def by_source(names: Iterable[str], journals: list[dict[str, Any]]) -> Journals:
+    grouped: Journals = {}
+    for name, journal in zip(names, journals, strict=True):
+        grouped.setdefault(name, []).append(journal)
+    return grouped
 
 
 def publish(
@@ -192,6 +259,8 @@ def publish(
     """Write card and manifest, and give the corpus its name in one rename."""
     corpus = work.folder / "corpus"
     remove_temporary(corpus)
+    if (work.folder / "keep").exists():
+        (work.folder / "keep").rename(corpus / DECISIONS)
     card.write(corpus, facts)
     run = provenance.run_record() | {"seconds": round(time.time() - started, 1)}
     provenance.write_json(corpus / "run.json", run)

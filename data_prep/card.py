@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from data_prep import reading, sharding
+from data_prep import encoding, reading, selecting
 from data_prep.card_page import PAGE
 from data_prep.shards import TokenizerFacts
 from data_prep.tokenizer import BYTE_TOKEN, load_json
@@ -83,8 +83,9 @@ def gather(
     sources = []
     for name, entry in manifest["sources"].items():
         counts = np.zeros(tokenizer.vocab_size, np.int64)
-        for unit in units[name]:
-            counts += sharding.encoded(work, unit.name, "counts")
+        for facts in entry["splits"].values():
+            for shard in facts["shards"]:
+                counts += np.load(work.path(f"shard/{name}/{shard['name']}", ".counts.npy"))
         total += counts
         domains[entry["domain"]] = domains.get(entry["domain"], 0) + int(counts.sum())
         sources.append(
@@ -98,7 +99,7 @@ def gather(
         tokenizer=tokenizer.fingerprint,
         corpus=manifest["fingerprint"],
         domains=domains,
-        duplicates=manifest["duplicates"],
+        duplicates=manifest["duplicates"]["exact"],
         vocabulary_seen=float((total > 0).mean()),
         vocabulary_frequent=float((total >= FREQUENT).mean()),
         token_ranks=[(rank, int(ordered[rank - 1])) for rank in ranks if rank <= len(ordered)],
@@ -129,7 +130,10 @@ def source_card(
     entry = manifest["sources"][name]
     documents, splits = entry["documents"], entry["splits"].values()
     journals = [work.journal(f"read/{unit.name}") or {} for unit in units]
-    lengths = [sharding.encoded(work, unit.name, "lengths") for unit in units]
+    lengths = [
+        encoding.encoded(work, unit.name, "lengths")[selecting.selected(work, unit.name)]
+        for unit in units
+    ]
     joined = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
     tokens = int(counts.sum())
     num_samples = sum(split["num_samples"] for split in splits)

@@ -4,6 +4,7 @@ A step is a module in `data_prep/clean/` with a `Params(Step)` table and
 `clean(document, params) -> Document | Reject`, a pure function.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, cast
 
 from pydantic import Field, SerializeAsAny
@@ -32,11 +33,24 @@ class Clean(RecipeTable):
     )
 
 
-def clean(document: Document, table: Clean) -> Document | Reject:
+Prepared = list[tuple[Callable[[Document, Any], Document | Reject], Step]]
+
+
+def steps_of(table: Clean) -> Prepared:
+    """The functions of the steps with their tables, found once for many documents."""
+    return [(plugins.find(STEPS, step.step).clean, step) for step in table.steps]
+
+
+def apply(steps: Prepared, document: Document) -> Document | Reject:
     """The document after all steps, or the reject of the first step that turned it away."""
-    for step in table.steps:
-        result = plugins.find(STEPS, step.step).clean(document, step)
+    for function, params in steps:
+        result = function(document, params)
         if isinstance(result, Reject):
             return result
         document = result
     return document
+
+
+def clean(document: Document, table: Clean) -> Document | Reject:
+    """One document through the steps of a recipe."""
+    return apply(steps_of(table), document)

@@ -5,7 +5,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 import runtime.config
+from data_prep.augmenting import Augment
 from data_prep.cleaning import Clean
+from data_prep.decontamination import Decontaminate
 from data_prep.dedup import Dedup
 from data_prep.mixture import Mixture
 from data_prep.packing import Packing
@@ -18,6 +20,8 @@ class Recipe(runtime.config.Recipe):
 
     sources: dict[SourceName, AnySource] = Field(default={})  # first copy of a text stays
     clean: Clean = Clean()
+    decontaminate: Decontaminate = Decontaminate()
+    augment: Augment = Augment()
     dedup: Dedup = Dedup()
     tokenizer: Tokenizer = Tokenizer()
     packing: Packing = Packing()

@@ -62,8 +62,8 @@ def check(document: Document, max_bytes: int) -> Document | Reject:
     if len(document.text) > max_bytes:
         return quarantine(document.id, "longer than max_document_bytes", document.text)
     try:
-        size = len(document.text.encode("utf-8"))
-        document.id.encode("utf-8")
+        size = utf8_size(document.text)
+        utf8_size(document.id)
     except UnicodeEncodeError:
         sample = document.text[:SAMPLE_CHARACTERS].encode("utf-8", "backslashreplace")
         id = document.id.encode("utf-8", "backslashreplace").decode()
@@ -71,3 +71,8 @@ def check(document: Document, max_bytes: int) -> Document | Reject:
     if size > max_bytes:
         return quarantine(document.id, "longer than max_document_bytes", document.text)
     return document
+
+
+def utf8_size(text: str) -> int:
+    """Bytes of a text in UTF-8. Raises UnicodeEncodeError for lone surrogates."""
+    return len(text) if text.isascii() else len(text.encode("utf-8"))

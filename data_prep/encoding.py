@@ -1,32 +1,28 @@
 """Second pass: the kept documents of each unit as token ids.
 
-tokenizer.json defines the ids. For a trained tokenizer SentencePiece finds the same ids about five
-times faster, line by line; in every batch some documents are encoded both ways, and if one differs
-the reference encodes this batch and the rest of the unit, which is counted and reported.
-
 A unit becomes `.tokens.bin` (uint16 or uint32, texts one after the other without special tokens),
-`.lengths.npy` int64 (n,), `.documents.npy` uint64 (n,), `.valid.npy` bool (n,), and `.counts.npy`
-int64 (V,): how often each token occurs.
+`.lengths.npy` int64 (n,), `.documents.npy` uint64 (n,) and `.rows.npy` int64 (n,): where each
+document stands among those the first pass kept.
+
+The first pass writes the same files itself where nothing has to happen in between; what is dropped
+as a copy afterwards stays in them and is passed over when shards are written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import sentencepiece
 import xxhash
+from numpy.typing import NDArray
 
-from data_prep import dedup, reading, unigram
+from data_prep import stored
+from data_prep.encoder import Encoder
 from data_prep.shards import TokenizerFacts
-from data_prep.tokenizer import load_json
+from data_prep.stored import Batch
 from data_prep.units import Unit
 from data_prep.work import Work, atomic, save_array
-
-VERIFIED_BYTES = 1 << 16  # of each batch (about 4 MB of text)
-Ids = list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -36,121 +32,77 @@ class EncodeJob:
     work: Work
     unit: Unit
     tokenizer: TokenizerFacts
-    drop_shorter_than: int
-    valid_share: float
 
     @property
     def name(self) -> str:
         return f"encode/{self.unit.name}"
 
 
-class Encoder:
-    """Texts to ids, by the fast way as long as it agrees with the reference."""
+class TokenFile:
+    """Takes batches of documents into the files of a unit."""
 
-    def __init__(self, folder: Path) -> None:
-        self.reference = load_json(folder / "tokenizer.json")
-        self.fast = fast_model(folder / "tokenizer.model")
-        self.newline = self.reference.token_to_id("\n") or 0  # used by the fast way only
-        self.num_mismatches = 0
+    def __init__(self, file: BinaryIO, source: str, encoder: Encoder) -> None:
+        self.file, self.source, self.encoder = file, source, encoder
+        self.lengths: list[NDArray[np.int64]] = []
+        self.rows: list[NDArray[np.int64]] = []
+        self.documents: list[int] = []
 
-    def encode(self, texts: Sequence[str]) -> Ids:
-        if self.fast is None:
-            return self.by_reference(texts)
-        ids = self.by_lines(texts)
-        sample = spread(texts, VERIFIED_BYTES)
-        if self.by_reference([texts[i] for i in sample]) == [ids[i] for i in sample]:
-            return ids
-        self.num_mismatches += 1
-        self.fast = None
-        return self.by_reference(texts)
-
-    def by_reference(self, texts: Sequence[str]) -> Ids:
-        encoded = self.reference.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [item.ids for item in encoded]
-
-    def by_lines(self, texts: Sequence[str]) -> Ids:
-        """SentencePiece over lines: newline is always a token of its own."""
-        assert self.fast is not None
-        lines = [(unigram.SPACE + text).split("\n") if text else [] for text in texts]
-        encoded = iter(self.fast.encode(list(chain.from_iterable(lines)), num_threads=1))
-        ids: Ids = []
-        for parts in lines:
-            document: list[int] = []
-            for number in range(len(parts)):
-                if number:
-                    document.append(self.newline)
-                document += next(encoded)
-            ids.append(document)
-        return ids
+    def write(self, batch: Batch) -> None:
+        encoded = self.encoder.encode(batch.texts)
+        self.file.write(memoryview(encoded.tokens).cast("B"))
+        self.lengths.append(encoded.lengths)
+        self.rows.append(batch.rows)
+        self.documents += [document_hash(self.source, id) for id in batch.ids]
 
 
-def fast_model(path: Path) -> Any:
-    """The SentencePiece model if cutting its input at newlines cannot change its output."""
-    if not path.is_file():
-        return None
-    proto = unigram.parsed(path.read_bytes())
-    spec = proto.normalizer_spec
-    if spec.precompiled_charsmap or spec.remove_extra_whitespaces or not spec.add_dummy_prefix:
-        return None
-    pieces = {piece.piece for piece in proto.pieces if piece.type == unigram.NORMAL}
-    if "\n" not in pieces or not all(unigram.stays_in_word(piece) for piece in pieces):
-        return None
-    spec.add_dummy_prefix = False  # lines are not texts: `by_lines` puts the space in front
-    return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+@contextmanager
+def token_file(work: Work, unit: Unit, tokenizer: TokenizerFacts) -> Iterator[TokenFile]:
+    """The files of a unit, which get their names when the block ends without error; then the
+    unit's journal is written too."""
+    name = f"encode/{unit.name}"
+    encoder = encoder_of(tokenizer)
+    before = encoder.num_mismatches
+    with (
+        atomic(work.path(name, ".tokens.bin")) as temporary,
+        temporary.open("wb", buffering=0) as file,
+    ):
+        tokens = TokenFile(file, unit.source, encoder)  # type: ignore[arg-type]
+        yield tokens
+    lengths = stored.joined(tokens.lengths, np.int64)
+    save_array(work.path(name, ".lengths.npy"), lengths)
+    save_array(work.path(name, ".rows.npy"), stored.joined(tokens.rows, np.int64))
+    save_array(work.path(name, ".documents.npy"), np.array(tokens.documents, np.uint64))
+    report = {"tokens": int(lengths.sum()), "mismatches": encoder.num_mismatches - before}
+    work.finish(name, report)
 
 
-def spread(texts: Sequence[str], budget: int) -> list[int]:
-    """Places of some texts, spread over all, with at most about `budget` characters together."""
-    places, used = [], 0
-    step = max(1, len(texts) // 64)
-    for place in range(0, len(texts), step):
-        if used and used + len(texts[place]) > budget:
-            continue
-        places.append(place)
-        used += len(texts[place])
-    return places
+HELD: dict[str, Encoder] = {}  # of this process: an encoder remembers the words it has seen
+
+
+def encoder_of(tokenizer: TokenizerFacts) -> Encoder:
+    """This process' encoder; another tokenizer takes the place of the one before."""
+    if tokenizer.fingerprint not in HELD:
+        HELD.clear()
+        HELD[tokenizer.fingerprint] = Encoder(tokenizer.folder)
+    return HELD[tokenizer.fingerprint]
 
 
 def encode_unit(job: EncodeJob) -> dict[str, Any]:
     """Encode the kept documents of one unit; return its journal."""
     keep = np.load(job.work.path(f"keep/{job.unit.name}", ".npy"))
-    hashes = reading.unit_array(job.work, job.unit.name, "hashes")
-    valid = dedup.is_valid(hashes, job.valid_share)
-    encoder = Encoder(job.tokenizer.folder)
-    counts = np.zeros(job.tokenizer.vocab_size, np.int64)
-    lengths: list[int] = []
-    documents: list[int] = []
-    is_valid: list[bool] = []
-    num_short = 0
-    path = job.work.path(job.name, ".tokens.bin")
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        for numbers, ids, texts in reading.documents(job.work, job.unit.name, keep):
-            for number, id, tokens in zip(numbers, ids, encoder.encode(texts), strict=True):
-                if len(tokens) < job.drop_shorter_than:
-                    num_short += 1
-                    continue
-                packed = np.array(tokens, token_type(job.tokenizer.vocab_size))
-                file.write(packed.tobytes())
-                counts += np.bincount(packed, minlength=len(counts))
-                lengths.append(len(tokens))
-                documents.append(document_hash(job.unit.source, id))
-                is_valid.append(bool(valid[number]))
-    for kind, array in (
-        ("lengths", np.array(lengths, np.int64)),
-        ("documents", np.array(documents, np.uint64)),
-        ("valid", np.array(is_valid, bool)),
-        ("counts", counts),
-    ):
-        save_array(job.work.path(job.name, f".{kind}.npy"), array)
-    return job.work.finish(
-        job.name,
-        {
-            "kept": len(lengths),
-            "short": num_short,
-            "tokens": sum(lengths),
-            "mismatches": encoder.num_mismatches,
-        },
-    )
+    with token_file(job.work, job.unit, job.tokenizer) as tokens:
+        for batch in stored.documents(job.work, job.unit.name, keep):
+            if batch.ids:
+                tokens.write(batch)
+    journal = job.work.journal(job.name)
+    assert journal is not None
+    return journal
+
+
+def encoded(work: Work, unit: str, kind: str) -> NDArray[Any]:
+    """One of the .npy files of an encoded unit, mapped."""
+    path = work.path(f"encode/{unit}", f".{kind}.npy")
+    return np.asarray(np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None))
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:

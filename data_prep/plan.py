@@ -1,14 +1,15 @@
 """What `python -m data_prep` would do: the inputs, their fingerprint, and lines for people."""
 
-from pathlib import PurePath
+from typing import Any
 
-from data_prep import tokenizer, units
+from data_prep import decontamination, tokenizer, units
 from data_prep.config import Recipe
+from data_prep.files import id_prefixes
 from data_prep.sources import InputFile
 from runtime import provenance, stages
 from runtime.stages import Plan
 
-FORMAT_VERSION = 1  # raise it when the same inputs come to give other shards
+FORMAT_VERSION = 2  # raise it when the same inputs come to give other shards
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -26,23 +27,31 @@ def inputs_fingerprint(recipe: Recipe, files: dict[str, list[InputFile]]) -> str
     return provenance.fingerprint(
         {
             "format": FORMAT_VERSION,
-            "sources": [
-                [name, params.model_dump(mode="json"), [identity(file) for file in files[name]]]
-                for name, params in recipe.sources.items()
-            ],
-            "clean": recipe.clean.model_dump(mode="json"),
-            "dedup": recipe.dedup.model_dump(mode="json"),
-            "tokenizer": recipe.tokenizer.model_dump(mode="json"),
+            "config": config_of(recipe),
+            "sources": [[name, identities(files[name])] for name in recipe.sources],
+            "decontaminate_files": identities(decontamination.inputs(recipe.decontaminate)),
             "tokenizer_files": tokenizer.inputs(recipe.tokenizer),
-            "packing": recipe.packing.model_dump(mode="json"),
         }
     )
 
 
-def identity(file: InputFile) -> tuple[str, int, str]:
-    """What makes an input the same one. Not its folder: the recipe's own path counts as written, so
-    that a project which moves with its data is still up to date."""
-    return PurePath(file.path).name, file.size, file.version
+def config_of(recipe: Recipe) -> dict[str, Any]:
+    """The tables that shape the shards; the manifest keeps them, so that a corpus can be repaired
+    without its recipe. The seed counts only where something is drawn by it."""
+    tables = {"sources", "clean", "decontaminate", "augment", "dedup", "tokenizer", "packing"}
+    config = recipe.model_dump(mode="json", include=tables)
+    # The order of sources is their priority, which a sorted fingerprint would not see.
+    return config | {
+        "source_order": list(recipe.sources),
+        "seed": recipe.seed if recipe.augment.steps else None,
+    }
+
+
+def identities(files: list[InputFile]) -> list[tuple[str, int, str]]:
+    """What makes inputs the same ones. Not the folder they all lie in: the recipe's own path counts
+    as written, so that a project which moves with its data is still up to date."""
+    names = id_prefixes(files)
+    return [(names[file.path], file.size, file.version) for file in files]
 
 
 def lines(recipe: Recipe, files: dict[str, list[InputFile]]) -> list[str]:

@@ -1,29 +1,34 @@
-"""First pass: read and clean each unit, and store its documents with the hashes of their texts.
+"""First pass: read, clean and check each unit, and store its documents with their prints.
 
-A unit becomes three files in the work folder: `.arrow` (id, text; in input order), `.hashes.npy`
-uint64 (n, 2), `.bytes.npy` int64 (n,) of UTF-8. Documents are written in batches bounded by bytes.
+Of a unit the work folder then holds `.bytes.npy` int64 (n,) of UTF-8, what `data_prep/prints.py`
+writes for finding copies, and its documents: as text (`data_prep/stored.py`), or already as token
+ids (`data_prep/encoding.py`) if the tokenizer is there and nothing will be cut out of texts.
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 
-from data_prep import cleaning, dedup, units
+from data_prep import augmenting, cleaning, decontamination, encoding, stored, units
+from data_prep.augmenting import Augment
 from data_prep.cleaning import Clean
+from data_prep.decontamination import Decontaminate
 from data_prep.dedup import Dedup
-from data_prep.documents import Document, Reject
+from data_prep.documents import Document, Reject, utf8_size
+from data_prep.prints import Prints
+from data_prep.shards import TokenizerFacts
 from data_prep.sources import Source
+from data_prep.stored import BATCH_BYTES, Batch
 from data_prep.units import Unit
-from data_prep.work import Work, atomic, save_array
+from data_prep.work import Work, save_array
 from runtime.errors import DataError
 
-BATCH_BYTES = 1 << 22
 SAMPLES_PER_REASON = 3
 QUARANTINE_GRACE = 10  # documents: fewer damaged ones never stop a run
-SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string())])
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,10 @@ class ReadJob:
     params: Source
     clean: Clean
     dedup: Dedup
+    decontaminate: Decontaminate
+    augment: Augment
+    seed: int
+    tokenizer: TokenizerFacts | None  # given: store token ids, not text
 
     @property
     def name(self) -> str:
@@ -42,90 +51,125 @@ class ReadJob:
 
 
 class Tally:
-    """Counts and samples of what was turned away."""
+    """Counts, and samples of what was turned away."""
 
     def __init__(self) -> None:
+        self.read = 0  # documents that came out of the reader, damaged ones included
+        self.augmented = 0
+        self.redacted = 0
         self.quarantined: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        self.languages: Counter[str] = Counter()
         self.samples: dict[str, list[dict[str, str]]] = {}
 
-    def add(self, reject: Reject) -> None:
+    def turn_away(self, reject: Reject) -> None:
         counts = self.quarantined if reject.kind == "quarantined" else self.dropped
         counts[reject.reason] += 1
         samples = self.samples.setdefault(reject.reason, [])
         if len(samples) < SAMPLES_PER_REASON:
             samples.append({"id": reject.id, "sample": reject.sample})
 
+    def accept(self, document: Document) -> None:
+        if document.origin == "augmented":
+            self.augmented += 1
+        if document.metadata:
+            if language := document.metadata.get("language"):
+                self.languages[language] += 1
+            self.redacted += int(document.metadata.get("redacted", 0))
+
+    def journal(self) -> dict[str, Any]:
+        return {
+            "read": self.read,
+            "augmented": self.augmented,
+            "redacted": self.redacted,
+            "quarantined": dict(sorted(self.quarantined.items())),
+            "dropped": dict(sorted(self.dropped.items())),
+            "languages": dict(sorted(self.languages.items())),
+            "samples": self.samples,
+        }
+
+
+class Sink(Protocol):
+    """Where batches of documents go."""
+
+    def write(self, batch: Batch) -> None: ...
+
 
 def read_unit(job: ReadJob) -> dict[str, Any]:
-    """Read, clean, hash and store one unit; return its journal."""
+    """Read, clean, check and store one unit; return its journal."""
     tally = Tally()
-    hashes: list[tuple[int, int]] = []
+    prints = Prints(job.dedup)
+    decontaminator = decontamination.decontaminator(job.decontaminate)
     sizes: list[int] = []
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with (
-        atomic(job.work.path(job.name, ".arrow")) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, SCHEMA, options=options) as writer,
-    ):
-        held: list[Document] = []
-        held_bytes = 0
-        for found in units.read(job.unit, job.params):
-            result = cleaning.clean(found, job.clean) if isinstance(found, Document) else found
-            if isinstance(result, Reject):
-                tally.add(result)
-                continue
-            hashes.append(dedup.text_hash(result.text, job.dedup))
-            sizes.append(len(result.text.encode("utf-8")))
-            held.append(result)
-            held_bytes += sizes[-1]
-            if held_bytes >= BATCH_BYTES:
-                writer.write_batch(batch_of(held))
-                held, held_bytes = [], 0
-        if held:
-            writer.write_batch(batch_of(held))
-    save_array(job.work.path(job.name, ".hashes.npy"), np.array(hashes, np.uint64).reshape(-1, 2))
+    with sink_of(job) as sink:
+        ids: list[str] = []
+        texts: list[str] = []
+        held = 0
+        for document in accepted(job, decontaminator, tally):
+            prints.add(document)
+            sizes.append(utf8_size(document.text))
+            ids.append(document.id)
+            texts.append(document.text)
+            held += sizes[-1]
+            if held >= BATCH_BYTES:
+                sink.write(Batch(np.arange(len(sizes) - len(ids), len(sizes)), ids, texts))
+                ids, texts, held = [], [], 0
+        if ids:
+            sink.write(Batch(np.arange(len(sizes) - len(ids), len(sizes)), ids, texts))
+    prints.save(job.work, job.name)
     save_array(job.work.path(job.name, ".bytes.npy"), np.array(sizes, np.int64))
-    return job.work.finish(
-        job.name,
-        {
-            "kept": len(sizes),
-            "bytes": sum(sizes),
-            "quarantined": dict(sorted(tally.quarantined.items())),
-            "dropped": dict(sorted(tally.dropped.items())),
-            "samples": tally.samples,
-        },
-    )
+    counts = tally.journal() | {"kept": len(sizes), "bytes": sum(sizes)}
+    if decontaminator is not None:
+        counts["contamination"] = decontaminator.journal()
+    return job.work.finish(job.name, counts)
 
 
-def batch_of(documents: list[Document]) -> pa.RecordBatch:
-    return pa.record_batch(
-        [[document.id for document in documents], [document.text for document in documents]],
-        schema=SCHEMA,
-    )
+def sink_of(job: ReadJob) -> AbstractContextManager[Sink]:
+    if job.tokenizer is not None:
+        return encoding.token_file(job.work, job.unit, job.tokenizer)
+    return stored.text_file(job.work, job.unit.name)
+
+
+def accepted(
+    job: ReadJob, decontaminator: decontamination.Decontaminator | None, tally: Tally
+) -> Iterator[Document]:
+    """The documents of a unit that no rule turns away, each followed by its augmented copies."""
+    steps = cleaning.steps_of(job.clean)
+    for found in units.read(job.unit, job.params):
+        tally.read += 1
+        result = cleaning.apply(steps, found) if isinstance(found, Document) else found
+        if decontaminator is not None and isinstance(result, Document):
+            result = decontaminator.check(result) or result
+        if isinstance(result, Reject):
+            tally.turn_away(result)
+            continue
+        tally.accept(result)
+        yield result
+        if job.augment.steps:
+            for copy in augmenting.augmented(result, job.augment, job.seed):
+                tally.accept(copy)
+                yield copy
 
 
 def merged(journals: list[dict[str, Any]]) -> dict[str, Any]:
     """The journals of a source's units as one, samples in input order."""
-    total: dict[str, Any] = {"kept": 0, "bytes": 0}
-    quarantined: Counter[str] = Counter()
-    dropped: Counter[str] = Counter()
+    total: dict[str, Any] = {
+        key: sum(journal[key] for journal in journals)
+        for key in ("read", "augmented", "redacted", "kept", "bytes")
+    }
+    for key in ("quarantined", "dropped", "languages"):
+        counts: Counter[str] = Counter()
+        for journal in journals:
+            counts.update(journal[key])
+        total[key] = dict(sorted(counts.items()))
     samples: dict[str, list[dict[str, str]]] = {}
     for journal in journals:
-        total["kept"] += journal["kept"]
-        total["bytes"] += journal["bytes"]
-        quarantined.update(journal["quarantined"])
-        dropped.update(journal["dropped"])
         for reason, found in journal["samples"].items():
             held = samples.setdefault(reason, [])
             held += found[: SAMPLES_PER_REASON - len(held)]
-    read = total["kept"] + quarantined.total() + dropped.total()
-    return total | {
-        "read": read,
-        "quarantined": dict(sorted(quarantined.items())),
-        "dropped": dict(sorted(dropped.items())),
-        "samples": dict(sorted(samples.items())),
-    }
+    total["samples"] = dict(sorted(samples.items()))
+    total["contamination"] = [j["contamination"] for j in journals if "contamination" in j]
+    return total
 
 
 def check_damage(name: str, params: Source, total: dict[str, Any]) -> None:
@@ -150,21 +194,3 @@ def first_sample(total: dict[str, Any]) -> str:
     reason = next(iter(total["quarantined"]))
     sample = total["samples"][reason][0]
     return f"{sample['id']} ({sample['sample'][:80]!r})"
-
-
-def documents(work: Work, unit: str, keep: np.ndarray[Any, Any]) -> Any:
-    """The stored documents of a unit in batches: (numbers, ids, texts) of those to keep."""
-    with pa.memory_map(str(work.path(f"read/{unit}", ".arrow"))) as source:
-        reader = pa.ipc.open_file(source)
-        first = 0
-        for place in range(reader.num_record_batches):
-            batch = reader.get_batch(place)
-            numbers = np.flatnonzero(keep[first : first + len(batch)])
-            chosen = batch.take(pa.array(numbers))
-            yield numbers + first, chosen.column(0).to_pylist(), chosen.column(1).to_pylist()
-            first += len(batch)
-
-
-def unit_array(work: Work, unit: str, kind: str) -> Any:
-    """One of the .npy files of a unit, mapped."""
-    return np.load(work.path(f"read/{unit}", f".{kind}.npy"), mmap_mode="r")

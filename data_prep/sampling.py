@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from data_prep import dedup, reading
+from data_prep import dedup, stored
 from data_prep.units import Unit
 from data_prep.work import Work
 
@@ -46,12 +46,12 @@ def sample(
 def training_documents(work: Work, unit: Unit, valid_share: float) -> NDArray[np.bool_]:
     """Which documents of a unit are kept and not for validation."""
     keep = np.load(work.path(f"keep/{unit.name}", ".npy"))
-    valid = dedup.is_valid(reading.unit_array(work, unit.name, "hashes"), valid_share)
+    valid = dedup.is_valid(stored.unit_array(work, unit.name, "hashes"), valid_share)
     return np.asarray(keep & ~valid)
 
 
 def training_bytes(work: Work, unit: Unit, valid_share: float) -> int:
-    sizes = reading.unit_array(work, unit.name, "bytes")
+    sizes = stored.unit_array(work, unit.name, "bytes")
     return int(sizes[training_documents(work, unit, valid_share)].sum())
 
 
@@ -70,10 +70,9 @@ def some_units(units: Sequence[Unit], sizes: Sequence[int], wanted: float) -> li
 def spans_of(work: Work, unit: Unit, share: float, valid_share: float) -> Iterator[str]:
     """The drawn spans of a unit's training documents."""
     limit = int(share * 2**64)
-    for _, ids, texts in reading.documents(
-        work, unit.name, training_documents(work, unit, valid_share)
-    ):
-        for id, text in zip(ids, texts, strict=True):
+    wanted = training_documents(work, unit, valid_share)
+    for batch in stored.documents(work, unit.name, wanted):
+        for id, text in zip(batch.ids, batch.texts, strict=True):
             for number, span in enumerate(spans(text)):
                 key = f"{unit.source}/{id}/{number}".encode()
                 if share >= 1.0 or xxhash.xxh3_64_intdigest(key) < limit:

@@ -12,20 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep import packing, shards
-from data_prep.encoding import token_type
+from data_prep.encoding import encoded, token_type
 from data_prep.packing import NUM_SEPARATORS, Packing
+from data_prep.selecting import in_split
 from data_prep.shards import Split, TokenizerFacts
 from data_prep.units import Unit
-from data_prep.work import Work
+from data_prep.work import Work, save_array
 
+COUNTED_TOKENS = 1 << 20  # at a time: np.bincount makes an int64 copy
 SPLITS: tuple[Split, ...] = ("train", "valid")
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Some consecutive documents of a unit, of both splits."""
+    """Some consecutive encoded documents of a unit, of both splits."""
 
     unit: str
+    number: int  # of the unit within its source
     first: int
     end: int
 
@@ -74,7 +77,7 @@ def groups(
             end = int(np.searchsorted(sums, before + shard_tokens - tokens)) + 1
             end = min(end, len(lengths))
             if wanted[first:end].any():
-                held.append(Slice(unit.name, first, end))
+                held.append(Slice(unit.name, unit.number, first, end))
             tokens += int(sums[end - 1]) - before
             first, before = end, int(sums[end - 1])
             if tokens >= shard_tokens:
@@ -82,17 +85,6 @@ def groups(
                 held, tokens = [], 0
     if held:
         yield tuple(held)
-
-
-def encoded(work: Work, unit: str, kind: str) -> NDArray[Any]:
-    """One of the .npy files of an encoded unit, mapped."""
-    path = work.path(f"encode/{unit}", f".{kind}.npy")
-    return np.asarray(np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None))
-
-
-def in_split(work: Work, unit: str, split: Split) -> NDArray[np.bool_]:
-    valid = encoded(work, unit, "valid")
-    return valid if split == "valid" else ~valid
 
 
 def write(job: ShardJob) -> dict[str, Any]:
@@ -113,8 +105,21 @@ def write(job: ShardJob) -> dict[str, Any]:
         packed.offsets,
         documents[packed.documents],
     )
-    counts = {"num_documents": len(lengths), "documents_cut": packed.num_cut}
+    save_array(job.work.path(job.name, ".counts.npy"), token_counts(texts, facts.vocab_size))
+    counts = {
+        "num_documents": len(lengths),
+        "documents_cut": packed.num_cut,
+        "units": [[part.number, part.first, part.end] for part in job.slices],
+    }
     return job.work.finish(job.name, counts | entry)
+
+
+def token_counts(tokens: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
+    """(V,) how often each token occurs."""
+    counts = np.zeros(vocab_size, np.int64)
+    for start in range(0, len(tokens), COUNTED_TOKENS):
+        counts += np.bincount(tokens[start : start + COUNTED_TOKENS], minlength=vocab_size)
+    return counts
 
 
 def load(job: ShardJob) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint64]]:

@@ -77,13 +77,40 @@ class Track(RecipeTable):
     interval_steps: Positive = 10  # console line, metrics.jsonl, TensorBoard
 
 
+SbatchOption = Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")]  # a long option's name
+
+
+class Slurm(RecipeTable):
+    """What the SLURM executor asks of the cluster for each worker (one array task)."""
+
+    partition: str | None = None  # None: the cluster's default
+    account: str | None = None  # None: the user's default
+    time_minutes: int | None = Field(default=None, gt=0)  # of a task; None: the partition's limit
+    memory_mb: int | None = Field(default=None, gt=0)  # of a worker; None: the cluster's default
+    cpus_per_worker: Positive = 1
+    options: dict[SbatchOption, str] = Field(default={})  # other long options of sbatch
+
+
 class Launch(RecipeTable):
     """How many processes run a stage and who starts them."""
 
     launcher: Literal["local", "deepspeed", "slurm"] = "local"  # who starts the ranks
     ranks: Positive = 1  # training processes on this machine (local launcher)
-    workers: int | None = Field(default=None, gt=0)  # data processes; None: one a core
     hostfile: Path | None = None  # for the deepspeed launcher
+    executor: Literal["local", "slurm", "ray"] = "local"  # who runs the units of data preparation
+    workers: int | None = Field(
+        default=None, gt=0
+    )  # data processes; None: one a core (local) or a CPU of the cluster (ray)
+    ray_address: str | None = None  # of a Ray cluster, or "auto"; None: one of our own, here
+    slurm: Slurm = Slurm()
+
+    @model_validator(mode="after")
+    def slurm_is_told_how_many(self) -> Self:
+        if self.executor == "slurm" and self.workers is None:
+            raise ValueError(
+                'executor = "slurm" needs `workers`: the number of array tasks that run at once'
+            )
+        return self
 
 
 class Recipe(RecipeTable):

@@ -42,10 +42,10 @@ def test_documents_are_conserved(built: Path) -> None:
     manifest = json.loads((built / "out" / "data" / "manifest.json").read_text())
     first, second = (manifest["sources"][name] for name in ("first", "second"))
     assert first["documents"] == {
-        "read": 307, "kept": 300, "dropped": {"duplicate": 7}, "quarantined": {}
+        "read": 307, "augmented": 0, "kept": 300, "dropped": {"duplicate": 7}, "quarantined": {}
     }  # fmt: skip
     assert second["documents"]["dropped"] == {"duplicate": 5}
-    assert manifest["duplicates"] == {
+    assert manifest["duplicates"]["exact"] == {
         "first": {"first": 7, "second": 0}, "second": {"first": 5, "second": 0}
     }  # fmt: skip
     for source in (first, second):
@@ -181,11 +181,11 @@ def test_an_unfinished_run_of_other_inputs_is_forgotten(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(building, "prepare_tokenizer", stop)
+        patch.setattr(building, "trained_tokenizer", stop)
         with pytest.raises(KeyboardInterrupt):
             run(corpus_recipe, "launch.workers=1")
     folder, manifest = run(corpus_recipe, "launch.workers=1", "clean.steps=[]")
-    assert manifest["config"]["clean"] == {"steps": []}
+    assert manifest["config"]["clean"]["steps"] == []
     assert not folder.with_name("data.work").exists()
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import dedup, reading, sampling, units
+from data_prep import dedup, reading, sampling, stored, units
+from data_prep.augmenting import Augment
 from data_prep.cleaning import Clean
+from data_prep.decontamination import Decontaminate
 from data_prep.dedup import Dedup
 from data_prep.readers.jsonl import Params
 from data_prep.reading import ReadJob
@@ -28,7 +30,8 @@ def prepared(tmp_path: Path) -> tuple[Work, dict[str, list[Unit]]]:
         params = Params(reader="jsonl", path=str(path), unit_bytes=20_000)
         found[name] = units.units_of(name, params)
         for unit in found[name]:
-            journal = reading.read_unit(ReadJob(work, unit, params, Clean(), Dedup()))
+            job = ReadJob(work, unit, params, Clean(), Dedup(), Decontaminate(), Augment(), 0, None)
+            journal = reading.read_unit(job)
             save_array(work.path(f"keep/{unit.name}", ".npy"), np.ones(journal["kept"], bool))
     return work, found
 
@@ -47,8 +50,8 @@ def test_all_training_text_if_it_fits(prepared: tuple[Work, dict[str, list[Unit]
     expected = 0
     for listed in found.values():
         for unit in listed:
-            hashes = reading.unit_array(work, unit.name, "hashes")
-            sizes = reading.unit_array(work, unit.name, "bytes")
+            hashes = stored.unit_array(work, unit.name, "hashes")
+            sizes = stored.unit_array(work, unit.name, "bytes")
             expected += int(sizes[~dedup.is_valid(hashes, VALID_SHARE)].sum())
     assert abs(size(spans) - expected) <= len(spans)  # newlines between spans
 
