@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from data_prep import executor
 from data_prep.executors.outcome import attempt, result_of
@@ -60,7 +60,7 @@ def opened(launch: Launch, work: Work) -> Iterator[executor.Run]:
 
 def start(workers: list[Worker], count: int) -> None:
     """Start workers one by one, so that whoever fails half way can end those before."""
-    context = get_context(start_method())
+    context = get_context("fork") if can_fork() else get_context("spawn")
     gc.collect()
     gc.freeze()  # so that collections in forked workers leave shared pages alone
     for _ in range(count):
@@ -72,12 +72,11 @@ def start(workers: list[Worker], count: int) -> None:
     gc.unfreeze()
 
 
-def start_method() -> Literal["fork", "spawn"]:
-    """Fork if this process is our own command and has no other thread, else spawn."""
+def can_fork() -> bool:
+    """Is this process our own command on Linux, with no other thread whose locks a fork takes?"""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     is_ours = spec is not None and spec.name == COMMAND
-    can_fork = is_ours and sys.platform == "linux" and threading.active_count() == 1
-    return "fork" if can_fork else "spawn"
+    return is_ours and sys.platform == "linux" and threading.active_count() == 1
 
 
 def dismiss(worker: Worker) -> None:
