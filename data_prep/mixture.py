@@ -3,18 +3,15 @@
 `sample_order` says for any range of global sample numbers which sample of which source stands
 there, in which epoch of that source, without state and without building an index:
 
-1. Which source. Sources hang in a Huffman tree of their weights. At each node, number k goes left
-   if floor((k + 1) p + 1/2) > floor(k p + 1/2), p the left share: so after any k samples each
-   child holds its share to within half a sample, and a source deep in the tree to within about
-   one. Shares are integers over 2^31, which makes this exact for any k below 2^62.
+1. Which source, and its how many-th draw: a period that repeats; see `data_prep/schedule.py`.
 2. Which sample. The i-th draw from a source of n samples is number i mod n of epoch i // n, put
-   through a permutation of n keyed by (seed, source, epoch): a Feistel network on the next even
-   number of bits, repeated until the result is below n.
+   through a permutation of n keyed by (seed, source, epoch), which goes forward on disk; see
+   `data_prep/permutation.py`.
 
 Every sample of a source is seen exactly once an epoch. Any rank computes its own part.
 """
 
-import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -24,12 +21,12 @@ import xxhash
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from data_prep.permutation import mix, shuffled
+from data_prep.schedule import schedule
+from data_prep.shards import Corpus
 from runtime.config import PositiveFloat
 from runtime.errors import DataError, RecipeError
 from runtime.recipe import RecipeTable
-
-SHARE_BITS = 31
-FEISTEL_ROUNDS = 6
 
 Int64 = NDArray[np.int64]
 UInt64 = NDArray[np.uint64]
@@ -41,6 +38,8 @@ class Mixture(RecipeTable):
     strategy: Literal["proportional", "fixed", "temperature"] = "proportional"  # by size of source
     weights: dict[str, PositiveFloat] = Field(default={})  # fixed: one a source, any scale
     temperature: float = Field(default=0.7, gt=0.0, le=1.0)  # temperature: weight = size^this
+    # How often a source may be seen at most; then the others share what it had, in proportion.
+    max_epochs: dict[str, PositiveFloat] = Field(default={})
 
     @model_validator(mode="after")
     def weights_fit_strategy(self) -> Self:
@@ -63,6 +62,19 @@ class Order:
     source: NDArray[np.int16]  # (count,) number of the source
     sample: Int64  # (count,) sample within the source
     epoch: Int64  # (count,) how often the source was used up before
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What share of the samples each source gives, and how many at most."""
+
+    weights: tuple[float, ...]
+    limits: tuple[int | None, ...]  # None: any number
+
+    @property
+    def total(self) -> int | None:
+        """How many samples there are until every source has reached its limit; None: no end."""
+        return schedule(self.weights, self.limits).total
 
 
 def source_weights(mixture: Mixture, num_tokens: Mapping[str, int]) -> dict[str, float]:
@@ -94,97 +106,69 @@ def source_weights(mixture: Mixture, num_tokens: Mapping[str, int]) -> dict[str,
     return {name: weight / total for name, weight in raw.items()}
 
 
+def shares_of(mixture: Mixture, corpus: Corpus) -> Shares:
+    """Weights and limits of the sources of a corpus, in their order."""
+    splits = {name: facts.splits["train"] for name, facts in corpus.sources.items()}
+    weights = source_weights(mixture, {name: it["num_tokens"] for name, it in splits.items()})
+    limits = source_limits(mixture, {name: it["num_samples"] for name, it in splits.items()})
+    return Shares(tuple(weights.values()), tuple(limits.values()))
+
+
+def source_limits(mixture: Mixture, num_samples: Mapping[str, int]) -> dict[str, int | None]:
+    """How many samples may be drawn from each source: None is any number.
+
+    Raises RecipeError for a limit on a source that does not exist.
+    """
+    unknown = sorted(set(mixture.max_epochs) - set(num_samples))
+    if unknown:
+        raise RecipeError(
+            f"mixture.max_epochs names {', '.join(unknown)}; the sources are: "
+            + ", ".join(num_samples)
+        )
+    return {
+        name: max(1, math.floor(mixture.max_epochs[name] * size))
+        if name in mixture.max_epochs
+        else None
+        for name, size in num_samples.items()
+    }
+
+
 def sample_order(
-    counts: Sequence[int], weights: Sequence[float], seed: int, start: int, count: int
+    counts: Sequence[int],
+    weights: Sequence[float],
+    seed: int,
+    start: int,
+    count: int,
+    limits: Sequence[int | None] = (),
 ) -> Order:
     """Sources, samples and epochs of the global sample numbers `start` to `start + count`.
 
-    `counts` are the samples of each source, `weights` their shares (any scale; 0 leaves one out).
-    The cost depends on `count` alone.
+    `counts` are the samples of each source, `weights` their shares (any scale; 0 leaves one out),
+    `limits` how many may be drawn from each. The cost depends on `count` alone. Raises DataError
+    past the end of a mixture whose sources all have a limit.
     """
     if len(counts) != len(weights) or not any(weight > 0 for weight in weights):
         raise ValueError(f"{len(counts)} counts and weights {list(weights)} do not fit")
     for number, (num_samples, weight) in enumerate(zip(counts, weights, strict=True)):
         if weight < 0 or (weight > 0 and num_samples < 1):
             raise ValueError(f"source {number} has weight {weight} and {num_samples} samples")
-    source = np.empty(count, np.int16)
-    draw = np.empty(count, np.int64)  # how many samples the source gave before this one
-    numbers = np.arange(start, start + count, dtype=np.int64)
-    pending = [(weight_tree(weights), numbers, np.arange(count, dtype=np.int64))]
-    while pending:
-        node, index, place = pending.pop()
-        if isinstance(node, int):
-            source[place] = node
-            draw[place] = index
-            continue
-        share, left, right = node
-        before = taken(index, share)
-        is_left = taken(index + 1, share) > before
-        pending.append((left, before[is_left], place[is_left]))
-        pending.append((right, (index - before)[~is_left], place[~is_left]))
-    epoch, sample = np.divmod(draw, np.asarray(counts, np.int64)[source])
+    plan = schedule(tuple(weights), tuple(limits) or (None,) * len(counts))
+    if plan.total is not None and start + count > plan.total:
+        raise DataError(
+            f"sample {start + count - 1:,} is past the end of the mixture: with mixture.max_epochs "
+            f"it has {plan.total:,} samples; raise max_epochs or train on fewer tokens"
+        )
+    source, draw = plan.draws(start, count)
+    epoch, sample = np.divmod(draw, np.maximum(1, np.asarray(counts, np.int64))[source])
     for number, num_samples in enumerate(counts):
         mine = np.flatnonzero(source == number)
         if len(mine):
             keys = epoch_keys(seed, number, epoch[mine])
-            sample[mine] = permute(sample[mine], num_samples, keys)
+            sample[mine] = shuffled(sample[mine], num_samples, keys)
     return Order(source, sample, epoch)
-
-
-# A source's number, or (share of the left child over 2^31, left child, right child).
-Tree = int | tuple[int, "Tree", "Tree"]
-
-
-def weight_tree(weights: Sequence[float]) -> Tree:
-    """The Huffman tree of the sources with a weight: heavy sources near the root."""
-    heap: list[tuple[float, int, Tree]] = [
-        (float(weight), number, number) for number, weight in enumerate(weights) if weight > 0
-    ]
-    heapq.heapify(heap)
-    while len(heap) > 1:
-        light, light_key, light_tree = heapq.heappop(heap)
-        heavy, heavy_key, heavy_tree = heapq.heappop(heap)
-        total = light + heavy
-        share = round(heavy / total * (1 << SHARE_BITS))
-        key = len(weights) + min(light_key, heavy_key)
-        heapq.heappush(heap, (total, key, (share, heavy_tree, light_tree)))
-    return heap[0][2]
-
-
-def taken(index: Int64, share: int) -> Int64:
-    """floor(index * share / 2^31 + 1/2), exactly: how many of the first `index` went left."""
-    high, low = index >> SHARE_BITS, index & ((1 << SHARE_BITS) - 1)
-    return high * share + ((low * share + (1 << (SHARE_BITS - 1))) >> SHARE_BITS)
 
 
 def epoch_keys(seed: int, source: int, epoch: Int64) -> UInt64:
     """One key for each draw, from seed, source and epoch."""
     start = xxhash.xxh3_64_intdigest(f"textmill order {seed} {source}".encode())
     return mix(epoch.astype(np.uint64) + np.uint64(start))
-
-
-def mix(value: UInt64) -> UInt64:
-    """The finaliser of SplitMix64: every input bit reaches every output bit."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-def permute(position: Int64, size: int, keys: UInt64) -> Int64:
-    """A permutation of range(size) for each key, evaluated at the given positions."""
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    result = feistel(position.astype(np.uint64), half, keys)
-    outside = np.flatnonzero(result >= size)
-    while len(outside):  # follow the cycle back into the range: at most 4 rounds on average
-        result[outside] = feistel(result[outside], half, keys[outside])
-        outside = outside[result[outside] >= size]
-    return result.astype(np.int64)
-
-
-def feistel(value: UInt64, half: int, keys: UInt64) -> UInt64:
-    """A keyed permutation of the numbers below 4^half."""
-    mask, shift = np.uint64((1 << half) - 1), np.uint64(half)
-    left, right = value >> shift, value & mask
-    for step in range(FEISTEL_ROUNDS):
-        left, right = right, left ^ (mix(right + keys + np.uint64(step << 56)) & mask)
-    return (left << shift) | right

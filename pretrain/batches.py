@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from data_prep.mixture import Order, sample_order
+from data_prep.mixture import Order, Shares, sample_order
 from data_prep.shards import Corpus, Reader, Rows
 from pretrain import masking
 from pretrain.attention import segments_of
@@ -99,7 +99,7 @@ class MixtureBatches:
 
     masker: Masker
     readers: Sequence[Reader]
-    weights: Sequence[float]  # one a reader
+    shares: Shares  # of each reader
     batch: Batch
     total_tokens: int
     rank: int
@@ -125,7 +125,7 @@ class MixtureBatches:
         """The samples `start` to `start + count` of the mixture order."""
         counts = [reader.num_samples for reader in self.readers]
         seed = self.masker.seed
-        order = sample_order(counts, self.weights, seed, start, count)
+        order = sample_order(counts, self.shares.weights, seed, start, count, self.shares.limits)
         keys = masking.sample_keys(seed, order.epoch, order.source, order.sample)
         return self.masker.micro_batch(gather(self.readers, order), keys)
 

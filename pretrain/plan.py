@@ -5,9 +5,11 @@ import math
 from pathlib import Path
 
 import data_prep.plan
+from data_prep.mixture import Shares, shares_of
 from data_prep.shards import Corpus
 from pretrain.config import Recipe
 from runtime import provenance, stages
+from runtime.errors import RecipeError
 from runtime.stages import Plan
 
 STAGE = "pretrain"
@@ -38,6 +40,7 @@ def plan(recipe: Recipe) -> Plan:
     }
     tokens_per_step = recipe.train.global_batch_size * corpus.sequence_length
     steps = math.ceil(recipe.train.total_tokens / tokens_per_step)
+    check_budget(shares_of(recipe.mixture, corpus), steps, recipe.train.global_batch_size)
     stored = sum(
         split["num_tokens"] for facts in corpus.sources.values() for split in facts.splits.values()
     )
@@ -46,6 +49,18 @@ def plan(recipe: Recipe) -> Plan:
         f"shards  {stored:,} tokens of {len(corpus.sources)} sources in {data}",
     ]
     return Plan(STAGE, folder, provenance.fingerprint(inputs), lines)
+
+
+def check_budget(shares: Shares, steps: int, global_batch_size: int) -> None:
+    """Raise RecipeError if a run needs more samples than its sources may give."""
+    needed = steps * global_batch_size
+    if shares.total is not None and needed > shares.total:
+        raise RecipeError(
+            f"train.total_tokens needs {needed:,} samples ({steps:,} steps of "
+            f"{global_batch_size:,}), but with mixture.max_epochs the sources give "
+            f"{shares.total:,}; raise max_epochs, or lower total_tokens to at most "
+            f"{shares.total // global_batch_size:,} steps"
+        )
 
 
 def result_tables(recipe: Recipe) -> dict[str, object]:

@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import asdict
 
-from data_prep.mixture import source_weights
+from data_prep.mixture import shares_of
 from data_prep.shards import Corpus
 from pretrain import export, model, proof
 from pretrain.batches import Masker, MixtureBatches
@@ -86,21 +86,12 @@ def training_batches(
     return MixtureBatches(
         masker,
         [corpus.reader(name, "train") for name in corpus.sources],
-        mixture_weights(recipe, corpus),
+        shares_of(recipe.mixture, corpus),
         batch,
         total_tokens,
         processes.rank(),
         processes.world_size(),
     )
-
-
-def mixture_weights(recipe: Recipe, corpus: Corpus) -> list[float]:
-    """The weight of each source of the shards, in their order."""
-    num_tokens = {
-        name: int(facts.splits["train"]["num_tokens"]) for name, facts in corpus.sources.items()
-    }
-    weights = source_weights(recipe.mixture, num_tokens)
-    return [weights[name] for name in corpus.sources]
 
 
 def identity(recipe: Recipe, corpus: Corpus, table: Model, batch: Batch) -> dict[str, str]:

@@ -1,11 +1,20 @@
 """The order of samples: once an epoch, weights everywhere, any start."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.mixture import Mixture, Order, permute, sample_order, source_weights
+from data_prep.mixture import (
+    Mixture,
+    Order,
+    Shares,
+    sample_order,
+    source_limits,
+    source_weights,
+)
 from runtime.errors import DataError, RecipeError
 
 SETTINGS = settings(max_examples=60, deadline=None)
@@ -59,17 +68,6 @@ def test_any_start_equals_the_slice(
         assert (getattr(whole, name)[skip:] == getattr(part, name)).all()
 
 
-@given(counts_and_weights())
-@SETTINGS
-def test_weights_hold_over_every_prefix(given_: tuple[list[int], list[float]]) -> None:
-    counts, weights = given_
-    order = sample_order(counts, weights, 0, 0, 4000)
-    taken = np.cumsum(order.source[:, None] == np.arange(len(counts)), axis=0)
-    wanted = np.arange(1, 4001)[:, None] * np.array(weights) / sum(weights)
-    # One sample for a few sources of similar weight; 1.5 is the worst found by search up to 9.
-    assert np.abs(taken - wanted).max() <= (0.51 if len(counts) < 3 else 1.5)
-
-
 def test_weights_hold_over_global_batches() -> None:
     weights = np.array([0.5, 0.3, 0.15, 0.05])
     order = sample_order([10**6] * 4, weights.tolist(), 0, 0, 256 * 200)
@@ -106,14 +104,64 @@ def sample_of(seed: int) -> list[int]:
     return found
 
 
-def test_the_permutation_mixes() -> None:
-    keys = np.full(10_000, 99, np.uint64)
-    result = permute(np.arange(10_000), 10_000, keys)
-    assert sorted(result.tolist()) == list(range(10_000))
-    correlation = np.corrcoef(np.arange(10_000), result)[0, 1]
-    assert abs(correlation) < 0.03
-    neighbours = np.abs(np.diff(result))
-    assert abs(neighbours.mean() / (10_000 / 3) - 1) < 0.05  # as for a random order
+def test_a_source_with_a_limit_is_seen_so_often_and_no_more() -> None:
+    counts, limits = [10, 7], [25, None]  # two and a half epochs of the first
+    order = sample_order(counts, [3, 1], 5, 0, 60, limits)
+    first = order.source == 0
+    assert first[:33].sum() == 25
+    assert not first[33:].any()
+    seen = np.bincount(order.sample[first], minlength=10)
+    assert sorted(seen.tolist()) == [2] * 5 + [3] * 5
+    assert order.epoch[first].tolist() == [0] * 10 + [1] * 10 + [2] * 5
+
+
+def test_the_end_of_a_mixture_with_limits_everywhere() -> None:
+    limits = source_limits(Mixture(max_epochs={"a": 2, "b": 0.5}), {"a": 10, "b": 7})
+    assert limits == {"a": 20, "b": 3}
+    assert Shares((0.9, 0.1), (20, 3)).total == 23
+    assert Shares((0.9, 0.1), (20, None)).total is None
+    order = sample_order([10, 7], [0.9, 0.1], 0, 0, 23, [20, 3])
+    assert np.bincount(order.source).tolist() == [20, 3]
+    with pytest.raises(DataError, match=r"past the end .* it has 23 samples; raise max_epochs"):
+        sample_order([10, 7], [0.9, 0.1], 0, 20, 4, [20, 3])
+
+
+def test_a_limit_on_an_unknown_source() -> None:
+    with pytest.raises(RecipeError, match=r"max_epochs names wikis; the sources are: wiki"):
+        source_limits(Mixture(max_epochs={"wikis": 2}), {"wiki": 9})
+
+
+@given(counts_and_weights(), st.data())
+@SETTINGS
+def test_every_sample_as_often_as_the_limits_say(
+    given_: tuple[list[int], list[float]], data: st.DataObject
+) -> None:
+    counts, weights = given_
+    limits = [data.draw(st.integers(1, 4 * count)) for count in counts]
+    total = sum(limits)
+    assert Shares(tuple(weights), tuple(limits)).total == total
+    order = sample_order(counts, weights, 3, 0, total, limits)
+    assert np.bincount(order.source, minlength=len(counts)).tolist() == limits
+    for source, (count, limit) in enumerate(zip(counts, limits, strict=True)):
+        seen = np.bincount(order.sample[order.source == source], minlength=count)
+        assert (seen >= limit // count).all()
+        assert (seen <= -(-limit // count)).all()
+
+
+def test_a_batch_of_a_billion_samples_costs_what_a_batch_costs() -> None:
+    counts = [10**9, 3 * 10**8, 10**6]
+
+    def cost(scale: int) -> int:
+        sizes = [count // scale for count in counts]
+        sample_order(sizes, [0.6, 0.3, 0.1], 1, 0, 16)  # the period, once
+        tracemalloc.start()
+        sample_order(sizes, [0.6, 0.3, 0.1], 1, 10**12, 4096)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert cost(1) < 4096 * 300  # bytes: a few arrays of the batch
+    assert cost(1) < 1.2 * cost(10)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_prep.mixture import Shares
 from data_prep.shards import Corpus, Rows
 from pretrain.batches import Masker, MixtureBatches, with_padding
 from pretrain.config import Objective
 from pretrain.objective import IGNORED
+from pretrain.plan import check_budget
 from runtime.engine import Batch
+from runtime.errors import RecipeError
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,13 @@ def batches(corpus: Corpus, rank: int, world_size: int, micro_size: int) -> Mixt
     masker = Masker(corpus, Objective(), seed=3, first_position=0)
     readers = [corpus.reader(name, "train") for name in corpus.sources]
     return MixtureBatches(
-        masker, readers, [0.5, 0.5], Batch(16, micro_size), 5000, rank, world_size
+        masker,
+        readers,
+        Shares((0.5, 0.5), (None, None)),
+        Batch(16, micro_size),
+        5000,
+        rank,
+        world_size,
     )
 
 
@@ -85,3 +94,11 @@ def test_padding_is_a_segment_of_its_own() -> None:
         documents=np.zeros(4, np.uint64),
     )
     assert with_padding(rows, 8).tolist() == [3, 2, 3, 8, 5, 3]
+
+
+def test_a_budget_past_the_end_of_the_mixture_is_refused() -> None:
+    shares = Shares((0.5, 0.5), (100, 28))  # samples
+    check_budget(shares, steps=8, global_batch_size=16)
+    with pytest.raises(RecipeError, match=r"needs 144 samples .* give 128; .* at most 8 steps"):
+        check_budget(shares, steps=9, global_batch_size=16)
+    check_budget(Shares((0.5, 0.5), (100, None)), steps=9, global_batch_size=16)
