@@ -2,8 +2,10 @@
 
 An augmentation is a module in `data_prep/augment/` with a `Params(Augmentation)` table and
 `augment(document, params, rng) -> Iterator[Document]`, which yields new documents only: never the
-text it was given, ids `<id>#<step>`, origin "augmented". Which documents are augmented and how
-depends on the seed, the step's place in the recipe and the document, never on workers or order.
+text it was given, ids `<id>#<step>`, origin "augmented". One that reads files (a lexicon, a model)
+also has `inputs(params) -> list[Path]`: a change of them makes the stage run again. Which
+documents are augmented and how depends on the seed, the step's place in the recipe and the
+document, never on workers or order.
 """
 
 from collections.abc import Iterator
@@ -15,9 +17,10 @@ import xxhash
 from pydantic import SerializeAsAny
 
 from data_prep.documents import Document
-from data_prep.sources import SourceName
+from data_prep.sources import InputFile, SourceName
 from runtime import plugins
 from runtime.config import Share
+from runtime.errors import DataError
 from runtime.recipe import RecipeTable
 
 AUGMENTATIONS = "data_prep.augment"
@@ -49,8 +52,28 @@ def augmented(document: Document, table: Augment, seed: int) -> Iterator[Documen
         if rng.random() >= step.share:
             continue
         module = plugins.find(AUGMENTATIONS, step.step)
+        num_before = sum(other.step == step.step for other in table.steps[:number])
         for copy in module.augment(document, step, rng):
-            yield replace(copy, id=f"{copy.id}.{number}") if number else copy
+            yield replace(copy, id=f"{copy.id}.{num_before}") if num_before else copy
+
+
+def inputs(table: Augment) -> list[InputFile]:
+    """The files that all steps read. Raises DataError if one is missing."""
+    found = []
+    for step in table.steps:
+        module = plugins.find(AUGMENTATIONS, step.step)
+        if not hasattr(module, "inputs"):
+            continue
+        paths = module.inputs(step)
+        if not paths:
+            raise DataError(f"augment step {step.step}: its folders hold no file to read")
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise DataError(f"augment step {step.step}: {path}: {error.strerror}") from None
+            found.append(InputFile(str(path), status.st_size, str(status.st_mtime)))
+    return found
 
 
 def rng_of(seed: int, number: int, document: Document) -> Random:
