@@ -1,12 +1,13 @@
 """The shard format: what is written is read, what is damaged is named."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from data_prep import shards
+from data_prep import blocks, manifest_checks, shards
 from data_prep.shards import Corpus
 from runtime import provenance
 from runtime.errors import DataError
@@ -17,7 +18,8 @@ T = 16
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two shards of 6 and 4 samples with 1 or 2 segments each, in blocks of 128 bytes."""
-    monkeypatch.setattr(shards, "BLOCK_BYTES", 128)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 128)
+    monkeypatch.setattr(manifest_checks, "BLOCK_BYTES", 128)
     folder = tmp_path / "sources" / "web"
     folder.mkdir(parents=True)
     entries = []
@@ -27,8 +29,11 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lengths = np.concatenate([[T] if n == 1 else [10, 6] for n in counts]).astype(np.int32)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         documents = np.arange(len(lengths), dtype=np.uint64) + 50 * number
+        starts = np.arange(len(lengths)) * T
         entries.append(
-            shards.write_shard(folder, f"train-{number:05d}", tokens, lengths, offsets, documents)
+            shards.write_shard(
+                folder, f"train-{number:05d}", tokens, lengths, offsets, documents, starts
+            )
         )
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
@@ -65,7 +70,8 @@ def test_reads_samples_in_the_order_asked_for(corpus: Path) -> None:
     reader = Corpus(corpus).reader("web", "train")
     rows = reader.gather(np.array([9, 0, 7, 0]))
     assert rows.tokens[:, 0].tolist() == [1048, 0, 1016, 0]
-    assert rows.tokens.dtype == np.int32
+    assert rows.tokens.dtype == np.uint16
+    assert (reader.tokens(np.array([9, 0, 7, 0])) == rows.tokens).all()
     assert rows.counts.tolist() == [2, 1, 2, 1]
     assert rows.lengths.tolist() == [10, 6, 16, 10, 6, 16]
     assert rows.documents.tolist() == [54, 55, 0, 51, 52, 0]
@@ -121,7 +127,7 @@ def test_verify_finds_a_flipped_bit_anywhere(corpus: Path, kind: str) -> None:
 def test_damaged_header(corpus: Path) -> None:
     flip(corpus / "sources" / "web" / "train-00000.tokens.npy", 1)
     with pytest.raises(DataError, match=r"not a readable \.npy file"):
-        Corpus(corpus).reader("web", "train")
+        Corpus(corpus).reader("web", "train").gather(np.array([0]))
 
 
 def test_truncated_shard_is_refused_at_opening(corpus: Path) -> None:
@@ -158,3 +164,112 @@ def test_unfinished_folder(tmp_path: Path) -> None:
 def test_unknown_source(corpus: Path) -> None:
     with pytest.raises(DataError, match=r"no source 'wiki'.* it has: web"):
         Corpus(corpus).reader("wiki", "train")
+
+
+def test_nothing_is_mapped_before_it_is_read(corpus: Path) -> None:
+    reader = Corpus(corpus).reader("web", "train")
+    assert reader.mapped == {}
+    reader.tokens(np.array([9]))
+    assert list(reader.mapped) == [(1, "tokens")]
+
+
+def test_few_files_are_mapped_at_a_time(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MOST_MAPPED", 3)
+    reader = Corpus(corpus).reader("web", "train")
+    for _ in range(3):
+        assert reader.gather(np.arange(10)).documents.tolist() == [*range(9), *range(50, 56)]
+        assert len(reader.mapped) == 3
+
+
+def test_sizes_of_a_very_large_corpus_are_compared_late(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MOST_SIZES_AT_OPENING", 1)
+    path = corpus / "sources" / "web" / "train-00001.tokens.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    reader = Corpus(corpus).reader("web", "train")
+    with pytest.raises(DataError, match=r"train-00001\.tokens\.npy: .* truncated"):
+        reader.tokens(np.array([7]))
+
+
+def test_shards_of_an_older_version_are_to_be_built_again(corpus: Path) -> None:
+    path = corpus / "manifest.json"
+    path.write_text(path.read_text().replace(shards.FORMAT, "textmill-shards/1"))
+    with pytest.raises(DataError, match=r"format 'textmill-shards/1', this version .* again"):
+        Corpus(corpus)
+
+
+def changed(corpus: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """A manifest that someone changed and fingerprinted."""
+    manifest = provenance.read_json(corpus / "manifest.json")
+    change(manifest)
+    manifest["fingerprint"] = shards.manifest_fingerprint(manifest)
+    provenance.write_json(corpus / "manifest.json", manifest)
+
+
+def shard_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = manifest["sources"]["web"]["splits"]["train"]["shards"][0]
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["../web", "..", ".", "", "/etc/passwd", "a/b", "a\\b", "a\x00b", ".hidden", "-rf"]
+)
+def test_names_that_lead_elsewhere_are_refused(corpus: Path, name: str) -> None:
+    changed(corpus, lambda manifest: shard_of(manifest).update(name=name))
+    with pytest.raises(DataError, match=r"the shard name .* is not letters"):
+        Corpus(corpus)
+    changed(corpus, lambda manifest: shard_of(manifest).update(name="train-00000"))
+    Corpus(corpus)
+    changed(corpus, lambda manifest: manifest["sources"].update({name: manifest["sources"]["web"]}))
+    with pytest.raises(DataError, match=r"the source name .* is not letters"):
+        Corpus(corpus)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("num_samples", -1, "num_samples is -1, expected a whole number of at least 1"),
+        ("num_samples", 1 << 60, "num_samples is 1152921504606846976"),
+        ("num_samples", 5.0, "num_samples is 5.0"),
+        ("num_samples", True, "num_samples is True"),
+        ("num_samples", 5, "5 samples of 16 cannot hold 9 segments and 96 tokens"),
+        ("num_segments", 10_000, "cannot hold 10000 segments"),
+        ("num_tokens", 10_000, "cannot hold .* 10000 tokens"),
+        ("num_tokens", 90, "num_tokens is 160, its shards have 154"),
+        ("files", {}, r"files \[\], expected"),
+    ],
+)
+def test_impossible_counts_are_refused(
+    corpus: Path, place: str, value: object, message: str
+) -> None:
+    changed(corpus, lambda manifest: shard_of(manifest).update({place: value}))
+    with pytest.raises(DataError, match=message):
+        Corpus(corpus)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("bytes", 10**9, "which is not the size"),
+        ("bytes", -1, "bytes is -1"),
+        ("dtype", "object", "dtype 'object', expected one of"),
+        ("blocks", ["0" * 16], "do not have these 1 block hashes"),
+        ("blocks", ["x"] * 3, "do not have these 3 block hashes"),
+    ],
+)
+def test_impossible_files_are_refused(
+    corpus: Path, place: str, value: object, message: str
+) -> None:
+    changed(corpus, lambda manifest: shard_of(manifest)["files"]["tokens"].update({place: value}))
+    with pytest.raises(DataError, match=message):
+        Corpus(corpus)
+
+
+def test_missing_keys_and_doubled_shards_are_refused(corpus: Path) -> None:
+    changed(corpus, lambda manifest: shard_of(manifest).update(name="train-00001"))
+    with pytest.raises(DataError, match="shard train-00001 is listed twice"):
+        Corpus(corpus)
+    changed(corpus, lambda manifest: manifest["sources"]["web"].pop("splits"))
+    with pytest.raises(DataError, match="'splits' is missing"):
+        Corpus(corpus)

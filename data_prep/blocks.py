@@ -1,0 +1,155 @@
+"""Plain .npy files whose bytes are known block by block: written whole, checked when read.
+
+The entry of a file in a manifest is its size in bytes, its dtype, and an xxh3_64 of each 4 MiB of
+its bytes, the header included. A block is compared when something in it is first read. A fault is a
+DataError that names the file and the block.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from runtime.errors import DataError
+
+BLOCK_BYTES = 1 << 22
+AGAIN = "remove the data folder and run `python -m data_prep` again"
+
+Int64 = NDArray[np.int64]
+
+
+def write_array(
+    path: Path, parts: Iterator[NDArray[Any]], shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """Write one .npy file, whole or not at all, from arrays that make up the one of this shape;
+    return its entry. The folder is not fsynced."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    first = next(parts)
+    header = io.BytesIO()
+    facts = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, facts)
+    hashes = BlockHashes()
+    try:
+        with temporary.open("wb") as file:
+            for content in chain([header.getbuffer()], map(as_bytes, chain([first], parts))):
+                file.write(content)
+                hashes.update(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {"bytes": hashes.num_bytes, "dtype": first.dtype.name, "blocks": hashes.finish()}
+
+
+def as_bytes(array: NDArray[Any]) -> memoryview:
+    """The bytes of an array as a file holds them."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+class BlockHashes:
+    """xxh3_64 of each block of the bytes that pass."""
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+        self.done: list[str] = []
+        self.open = xxhash.xxh3_64()
+
+    def update(self, content: memoryview) -> None:
+        while len(content):
+            room = BLOCK_BYTES - self.num_bytes % BLOCK_BYTES
+            part, content = content[:room], content[room:]
+            self.open.update(part)
+            self.num_bytes += len(part)
+            if len(part) == room:
+                self.done.append(self.open.hexdigest())
+                self.open.reset()
+
+    def finish(self) -> list[str]:
+        """The hash of each block, the last one shorter than the others."""
+        if self.num_bytes % BLOCK_BYTES:
+            self.done.append(self.open.hexdigest())
+        return self.done
+
+
+class BlockFile:
+    """One mapped .npy file whose blocks are checked before they are used."""
+
+    def __init__(self, path: Path, entry: dict[str, Any], shape: tuple[int, ...]) -> None:
+        """Raises DataError if the file is not as the manifest says."""
+        self.path = path
+        self.blocks: list[str] = entry["blocks"]
+        check_size(path, entry["bytes"])
+        try:
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a readable .npy file ({error}); {AGAIN}") from None
+        if mapped.shape != shape or mapped.dtype.name != entry["dtype"]:
+            raise DataError(
+                f"{path}: holds {mapped.dtype} {mapped.shape}, the manifest says "
+                f"{entry['dtype']} {shape}; {AGAIN}"
+            )
+        self.array: NDArray[Any] = np.asarray(mapped)  # numpy is faster without its memmap class
+        self.bytes_per_row = self.array.dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+        self.header_bytes = entry["bytes"] - self.array.nbytes
+        self.is_checked = np.zeros(len(self.blocks), bool)
+        self.num_unchecked = len(self.blocks)
+
+    def rows(self, index: Int64, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The rows at these places, which must be in the file, each from a checked block."""
+        if self.num_unchecked:
+            self.check_rows(index)
+        # numpy would copy `out` once more to be able to raise; the places are known to be good.
+        return np.take(self.array, index, axis=0, out=out, mode="clip")
+
+    def check_rows(self, index: Int64) -> None:
+        """Check the blocks that hold these rows, those that were not checked before."""
+        first = (index * self.bytes_per_row + self.header_bytes) // BLOCK_BYTES
+        last = ((index + 1) * self.bytes_per_row + self.header_bytes - 1) // BLOCK_BYTES
+        touched = np.zeros(len(self.blocks) + 1, np.int64)
+        np.add.at(touched, first, 1)
+        np.add.at(touched, last + 1, -1)
+        for block in np.flatnonzero((np.cumsum(touched)[:-1] > 0) & ~self.is_checked):
+            self.check(int(block))
+
+    def check(self, block: int) -> None:
+        """Compare one block with the manifest."""
+        with self.path.open("rb") as file:
+            file.seek(block * BLOCK_BYTES)
+            found = xxhash.xxh3_64_hexdigest(file.read(BLOCK_BYTES))
+        if found != self.blocks[block]:
+            raise DataError(
+                f"{self.path}: block {block} (bytes {block * BLOCK_BYTES} to "
+                f"{(block + 1) * BLOCK_BYTES}) is damaged: its hash is {found}, the manifest says "
+                f"{self.blocks[block]}; {AGAIN}"
+            )
+        self.num_unchecked -= not self.is_checked[block]
+        self.is_checked[block] = True
+
+    def faults(self) -> Iterator[str]:
+        """The message of each damaged block."""
+        for block in range(len(self.blocks)):
+            try:
+                self.check(block)
+            except DataError as error:
+                yield str(error)
+
+
+def check_size(path: Path, expected: int) -> None:
+    """Raise DataError if a file is missing or not exactly as long as the manifest says."""
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; {AGAIN}") from None
+    if found != expected:
+        block = min(found, expected) // BLOCK_BYTES
+        raise DataError(
+            f"{path}: {found} bytes, the manifest says {expected}: "
+            f"{'truncated' if found < expected else 'changed'} from block {block} on; {AGAIN}"
+        )
