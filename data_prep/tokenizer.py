@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ from pydantic import Field, model_validator
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import processors
 
-from data_prep import unigram
+from data_prep import sentencepiece_model
 from data_prep.shards import TokenizerFacts
+from data_prep.training import byte_level, sentencepiece, wordpiece
 from runtime import provenance
 from runtime.config import Positive, PositiveFloat
 from runtime.errors import DataError
@@ -39,24 +40,37 @@ BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 KEPT_SETTINGS = ("model_max_length", "model_input_names", "clean_up_tokenization_spaces")
 
 
+Model = Literal["unigram", "bpe", "byte_bpe", "wordpiece"]
+
+
 class Tokenizer(RecipeTable):
-    """Train a SentencePiece unigram tokenizer on the cleaned text, or take an existing one."""
+    """Train a tokenizer on the cleaned text, or take an existing one."""
 
     path: Path | None = None  # existing: folder with tokenizer.json, or a .model; None: train
+    model: Model = "unigram"  # unigram, bpe: SentencePiece; byte_bpe: GPT-2's; wordpiece: BERT's
     vocab_size: int = Field(default=32_768, ge=448, multiple_of=64)  # trained only
-    character_coverage: float = Field(default=0.9995, gt=0.9, le=1.0)  # rest: spelt in bytes
+    character_coverage: float = Field(default=0.9995, gt=0.9, le=1.0)  # rest: in bytes or unknown
+    lowercase: bool = False  # and without accents; wordpiece only
     sample_bytes: Positive = 1 << 25  # of text to train on, drawn from the training documents
     source_weights: dict[str, PositiveFloat] = Field(default={})  # of that sample; empty: by size
 
     @model_validator(mode="after")
     def trains_or_takes(self) -> Self:
-        training = {"vocab_size", "character_coverage", "sample_bytes", "source_weights"}
         given = sorted(
-            key for key in training & self.model_fields_set
+            key for key in self.model_fields_set - {"path"}
             if getattr(self, key) != type(self).model_fields[key].default
         )  # fmt: skip
         if self.path is not None and given:
             raise ValueError(f"`path` takes an existing tokenizer; remove {', '.join(given)}")
+        if self.lowercase and self.model != "wordpiece":
+            raise ValueError(
+                f'`lowercase` is for model = "wordpiece", not "{self.model}", which keeps texts as '
+                "they are; lower the text by a cleaning step, or remove it"
+            )
+        if self.model == "byte_bpe" and "character_coverage" in given:
+            raise ValueError(
+                'model = "byte_bpe" spells every character in bytes; remove character_coverage'
+            )
         return self
 
 
@@ -82,14 +96,27 @@ def prepare(folder: Path, table: Tokenizer, sample: Callable[[], Iterable[str]])
         shutil.rmtree(unfinished)
     unfinished.mkdir(parents=True)
     if table.path is None:
-        model = unigram.train(sample(), table.vocab_size, table.character_coverage)
-        save(unfinished, unigram.to_tokenizer(model), {}, model)
+        train(sample, table, unfinished)
     elif table.path.is_file():
         model = read_bytes(table.path)
-        save(unfinished, unigram.to_tokenizer(model), {}, model)
+        save(unfinished, sentencepiece_model.to_tokenizer(model), {}, model)
     else:
         save(unfinished, load_json(table.path / "tokenizer.json"), settings_of(table.path), None)
     unfinished.replace(folder)
+
+
+def train(sample: Callable[[], Iterable[str]], table: Tokenizer, folder: Path) -> None:
+    """Train as the table says and save in an existing folder. May read the sample twice. The same
+    sample gives the same files. Raises DataError if the text is too small."""
+    size, coverage = table.vocab_size, table.character_coverage
+    if table.model == "byte_bpe":
+        save(folder, byte_level.train(sample(), size), {}, None)
+    elif table.model == "wordpiece":
+        trained = wordpiece.train(sample, size, coverage, table.lowercase)
+        save(folder, trained, {"tokenizer_class": "BertTokenizer"}, None)
+    else:
+        model = sentencepiece.train(sample(), size, coverage, table.model)
+        save(folder, sentencepiece_model.to_tokenizer(model), {}, model)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -227,7 +254,11 @@ def token_bytes(tokenizer: FastTokenizer, names: dict[str, str]) -> NDArray[np.i
         elif BYTE_TOKEN.fullmatch(token) and description["model"].get("byte_fallback"):
             sizes[number] = 1
         else:
-            text = token.removeprefix(prefix) if prefix else token.replace(unigram.SPACE, " ")
+            text = (
+                token.removeprefix(prefix)
+                if prefix
+                else token.replace(sentencepiece_model.SPACE, " ")
+            )
             sizes[number] = len(text.encode("utf-8"))
     sizes[special_ids(tokenizer, names)] = 0
     return sizes

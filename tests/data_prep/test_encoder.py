@@ -54,4 +54,4 @@ def test_a_disagreement_falls_back_to_the_reference(trained: Path) -> None:
     encoder.way = Wrong()
     found = texts(20, seed=9)
     assert lists(encoder.encode(found)) == lists(encoder.reference.encode(found))
-    assert (encoder.num_mismatches, encoder.method) == (1, "tokenizers")
+    assert encoder.num_mismatches == 1

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers, trainers
 
-from data_prep import tokenizer, unigram
-from data_prep.encoding import Encoder
+from data_prep import sentencepiece_model, tokenizer
+from data_prep.encoder import Encoder
 from data_prep.tokenizer import Tokenizer
 from runtime import provenance
 from runtime.errors import DataError
@@ -63,20 +61,17 @@ def test_training_is_deterministic(trained: Path, tmp_path: Path) -> None:
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
+def ids_of(encoder: Encoder, text: str) -> list[int]:
+    return [int(id) for id in encoder.encode([text]).tokens]
+
+
 def test_all_ways_give_equal_ids(trained: Path) -> None:
     encoder = Encoder(trained)
-    reference = sentencepiece.SentencePieceProcessor(model_file=str(trained / "tokenizer.model"))
+    model = sentencepiece.SentencePieceProcessor(model_file=str(trained / "tokenizer.model"))
     for text in [*TRICKY, *texts(200, seed=6), *texts(20, seed=5)]:
-        expected = reference.encode(text)
-        assert encoder.by_reference([text]) == [expected], text
-        assert encoder.by_lines([text]) == [expected], text
-
-
-@given(st.lists(st.text(max_size=80), max_size=4))
-@settings(max_examples=200, deadline=None)
-def test_all_ways_agree_on_any_text(trained: Path, found: list[str]) -> None:
-    encoder = Encoder(trained)
-    assert encoder.by_lines(found) == encoder.by_reference(found)
+        expected = model.encode(text)
+        assert encoder.reference.encode([text]).tokens.tolist() == expected, text
+        assert ids_of(encoder, text) == expected, text
 
 
 def test_auto_tokenizer_gives_equal_ids(trained: Path) -> None:
@@ -84,11 +79,11 @@ def test_auto_tokenizer_gives_equal_ids(trained: Path) -> None:
     auto = transformers.AutoTokenizer.from_pretrained(trained)
     encoder = Encoder(trained)
     for text in [*TRICKY, *texts(50, seed=7)]:
-        ids = encoder.by_lines([text])[0]
+        ids = ids_of(encoder, text)
         assert auto(text, add_special_tokens=False)["input_ids"] == ids, text
         assert auto(text)["input_ids"] == [2, *ids, 3]
         decoded = auto.decode(ids)
-        assert decoded == text.replace(unigram.SPACE, " "), text
+        assert decoded == text.replace(sentencepiece_model.SPACE, " "), text
     ids = [auto.cls_token_id, auto.sep_token_id, auto.mask_token_id, auto.pad_token_id]
     assert ids == [2, 3, 4, 0]
     assert len(auto) == 512
@@ -108,7 +103,7 @@ def test_token_bytes(trained: Path) -> None:
     encoder = Encoder(trained)
     assert sizes[:5].tolist() == [0] * 5
     for text in ["river stone\n\twindow  x", "中文 😀", "[MASK]"]:
-        ids = encoder.by_reference([text])[0]
+        ids = ids_of(encoder, text)
         assert sizes[ids].sum() == len(text.encode()) + 1  # and the space in front
 
 
@@ -117,7 +112,7 @@ def test_a_small_text_gives_a_small_vocabulary(tmp_path: Path) -> None:
     facts = tokenizer.facts(tmp_path / "t")
     assert facts.vocab_size % 64 == 0
     assert facts.vocab_size < 8192
-    ids = Encoder(tmp_path / "t").by_lines(["[unused0] [unused1]"])[0]
+    ids = ids_of(Encoder(tmp_path / "t"), "[unused0] [unused1]")
     assert not set(ids) & set(facts.special_ids)
 
 
@@ -159,7 +154,7 @@ def test_an_existing_tokenizer(tmp_path: Path, special: list[str]) -> None:
         4,
     )
     text = f"river stone window garden letter morning engine {special[4]} {special[2]} paper"
-    (ids,) = Encoder(tmp_path / "new").encode([text])
+    ids = ids_of(Encoder(tmp_path / "new"), text)
     assert len(ids) > 8  # neither truncated
     assert not set(ids) & {0, 2, 3, 4}  # nor padded, nor special
     transformers = pytest.importorskip("transformers")
@@ -210,10 +205,10 @@ def test_a_foreign_model_with_normalisation(tmp_path: Path) -> None:
     )  # fmt: skip
     tokenizer.prepare(tmp_path / "new", Tokenizer(path=Path(f"{prefix}.model")), list)
     encoder = Encoder(tmp_path / "new")
-    assert encoder.fast is None  # lines of it cannot be encoded apart
+    assert encoder.way is encoder.reference  # texts of it cannot be cut
     reference = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
     for text in ["river  stone", "ﬁne café", " lead", "a\nb", "中文"]:
-        assert encoder.encode([text]) == [reference.encode(text)], text
+        assert ids_of(encoder, text) == reference.encode(text), text
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff" * 100])
@@ -237,20 +232,11 @@ def test_training_keys_beside_a_path_are_refused(tmp_path: Path) -> None:
         Tokenizer(path=tmp_path, vocab_size=1024)
 
 
-def test_a_disagreement_falls_back_to_the_reference(trained: Path) -> None:
-    encoder = Encoder(trained)
-
-    class Wrong:
-        def encode(self, lines: list[str], num_threads: int) -> list[list[int]]:
-            return [[7] for _ in lines]
-
-    encoder.fast = Wrong()
-    found = texts(20, seed=9)
-    assert encoder.encode(found) == encoder.by_reference(found)
-    assert (encoder.num_mismatches, encoder.fast) == (1, None)
-
-
 def test_scores_are_exact_in_floats_of_both_widths(trained: Path) -> None:
-    proto = unigram.parsed((trained / "tokenizer.model").read_bytes())
-    scores = np.array([piece.score for piece in proto.pieces if piece.type == unigram.NORMAL])
-    assert (scores / unigram.SCORE_STEP == np.round(scores / unigram.SCORE_STEP)).all()
+    proto = sentencepiece_model.parsed((trained / "tokenizer.model").read_bytes())
+    scores = np.array(
+        [piece.score for piece in proto.pieces if piece.type == sentencepiece_model.NORMAL]
+    )
+    assert (
+        scores / sentencepiece_model.SCORE_STEP == np.round(scores / sentencepiece_model.SCORE_STEP)
+    ).all()
