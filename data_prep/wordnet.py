@@ -13,6 +13,7 @@ from pathlib import Path
 from runtime.errors import DataError
 
 PARTS = ("noun", "verb", "adj", "adv")
+MIN_LETTERS = 3
 
 
 def files(folder: Path) -> list[Path]:
@@ -44,7 +45,8 @@ class WordNet:
             with (folder / f"index.{part}").open(encoding="utf-8") as file:
                 for line in file:
                     lemma, _, rest = line.partition(" ")
-                    if not lemma.isalpha():  # the licence, and phrases
+                    # Not the licence, not phrases; letters alone are symbols: t for thymine.
+                    if not lemma.isalpha() or len(lemma) < MIN_LETTERS:
                         continue
                     if lemma in found:
                         several.add(lemma)

@@ -38,7 +38,7 @@ def augment(document: Document, params: Params, rng: Random) -> Iterator[Documen
 
     def chosen(match: re.Match[str]) -> str:
         return "".join(
-            changed(word, known(word.lower()), params.rate, rng)
+            changed(word, known, rng) if rng.random() < params.rate else word
             for word in split(match[0], known, longest)
         )
 
@@ -47,9 +47,10 @@ def augment(document: Document, params: Params, rng: Random) -> Iterator[Documen
         yield replace(document, id=f"{document.id}#synonyms", text=text, origin="augmented")
 
 
-def changed(word: str, synonyms: Sequence[str], rate: float, rng: Random) -> str:
-    """The word or one of its synonyms, in the word's case."""
-    if not synonyms or rng.random() >= rate:
+def changed(word: str, known: Lookup, rng: Random) -> str:
+    """One of a word's synonyms, in the word's case; the word itself if it is not known."""
+    synonyms = known(word.lower())
+    if not synonyms:
         return word
     found = rng.choice(synonyms)
     if word.isupper() and len(word) > 1:
