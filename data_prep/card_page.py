@@ -1,77 +1,132 @@
-"""The template of the data card's HTML page (jinja2, autoescaped)."""
+"""The HTML page of a data card, from `card.html.jinja`; all text from the corpus is escaped."""
 
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Data card</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; }
-h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #eee }
-th:first-child, td:first-child, td.text, th.text { text-align: left }
-pre { background: #f6f6f6; padding: .5rem; white-space: pre-wrap; overflow-wrap: anywhere;
-  font-size: 13px; margin: .2rem 0 }
-img { max-width: 100% } .note { color: #666; font-size: 13px }
-</style>
-<h1>Data card</h1>
-<p class="note">corpus {{ card.corpus }}, tokenizer {{ card.tokenizer }}</p>
-<h2>Sources</h2>
-<div class="scroll"><table>
-<tr><th>source<th class="text">domain<th>read<th>quarantined<th>dropped<th>kept<th>tokens
-<th>median length<th>samples<th>segments<th>cut<th>padding</tr>
-{% for s in card.sources %}
-<tr><td>{{ s.name }}<td class="text">{{ s.domain }}<td>{{ "{:,}".format(s.read) }}
-<td>{{ "{:,}".format(s.quarantined.values() | sum) }}
-<td>{{ "{:,}".format(s.dropped.values() | sum) }}<td>{{ "{:,}".format(s.kept) }}
-<td>{{ "{:,}".format(s.tokens) }}<td>{{ "{:,.0f}".format(s.length_median) }}
-<td>{{ "{:,}".format(s.num_samples) }}<td>{{ "{:,}".format(s.num_segments) }}
-<td>{{ "{:,}".format(s.documents_cut) }}<td>{{ "{:.3%}".format(s.padding_share) }}</tr>
-{% endfor %}
-</table></div>
-<p class="note">Documents read = quarantined (damaged input) + dropped (by a rule) + kept. Cut:
-documents longer than one sample of {{ card.sequence_length }} tokens.</p>
-{% for title, picture in pictures.items() %}
-<h2>{{ title }}</h2>
-<img alt="{{ title }}" src="{{ picture }}">
-{% endfor %}
-<h2>Token coverage</h2>
-<p>The vocabulary has {{ "{:,}".format(card.vocab_size) }} tokens;
-{{ "{:.1%}".format(card.vocabulary_seen) }} of them occur,
-{{ "{:.1%}".format(card.vocabulary_frequent) }} at least 100 times.</p>
-<div class="scroll"><table>
-<tr><th>source<th>bytes per token<th>unknown<th>spelt in bytes<th>vocabulary used</tr>
-{% for s in card.sources %}
-<tr><td>{{ s.name }}<td>{{ "{:.2f}".format(s.bytes_per_token) }}
-<td>{{ "{:.3%}".format(s.unknown_share) }}<td>{{ "{:.3%}".format(s.byte_share) }}
-<td>{{ "{:.1%}".format(s.vocabulary_share) }}</tr>
-{% endfor %}
-</table></div>
-<h2>Copies between sources</h2>
-<div class="scroll"><table>
-<tr><th>dropped from \\ kept in{% for name in card.duplicates %}<th>{{ name }}{% endfor %}</tr>
-{% for name, row in card.duplicates.items() %}
-<tr><td>{{ name }}{% for count in row.values() %}<td>{{ "{:,}".format(count) }}{% endfor %}</tr>
-{% endfor %}
-</table></div>
-<h2>Turned away</h2>
-{% for s in card.sources %}
-<h3>{{ s.name }}</h3>
-{% if not s.dropped and not s.quarantined %}<p>Nothing.</p>{% else %}
-<table><tr><th>reason<th class="text">kind<th>documents<th>share</tr>
-{% for kind, reasons in [("quarantined", s.quarantined), ("dropped", s.dropped)] %}
-{% for reason, count in reasons.items() %}
-<tr><td>{{ reason }}<td class="text">{{ kind }}<td>{{ "{:,}".format(count) }}
-<td>{{ "{:.2%}".format(count / s.read) }}</tr>
-{% endfor %}{% endfor %}
-</table>
-{% for reason, samples in s.samples.items() %}
-<p class="note">{{ reason }}</p>
-{% for sample in samples %}<pre>{{ sample.id }}: {{ sample.sample }}</pre>{% endfor %}
-{% endfor %}
-{% endif %}{% endfor %}
-</html>
-"""
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from data_prep import pictures
+from data_prep.card import FREQUENT, PERCENTILES, Card, Matrix, SourceCard
+
+TEMPLATE = Path(__file__).with_name("card.html.jinja")
+KEPT = "kept"
+OTHERS = "others"
+KINDS = {
+    "exact": "Documents whose text is the same",
+    "near": "Documents that are nearly the same",
+    "lines": "Lines that are repeated",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart and what its colours mean."""
+
+    svg: str
+    legend: dict[str, str]  # part: colour
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class MatrixTable:
+    """Copies between sources as a table with shaded cells."""
+
+    title: str
+    names: list[str]
+    rows: dict[str, list[tuple[int, str]]]  # number and background of each cell
+
+
+def page(card: Card) -> str:
+    """The page as text; the same card gives the same text."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": "{:,}".format, "share": share}
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        card=card,
+        pictures=drawn(card),
+        matrices=[matrix(KINDS.get(kind, kind), found) for kind, found in card.duplicates.items()
+                  if any(sum(row.values()) for row in found.values())],
+        percentiles=list(PERCENTILES),
+        languages={source.name: shares_text(source.languages) for source in card.sources},
+        frequent=FREQUENT,
+    )  # fmt: skip
+
+
+def drawn(card: Card) -> dict[str, Picture]:
+    """The charts that have something to show, by their place on the page."""
+    found = {"domains": Picture(pictures.amounts(card.domains, "tokens"), {})}
+    lengths = {
+        source.name: [source.length_percentiles[name] for name in ("5", "25", "50", "75", "95")]
+        for source in card.sources
+        if source.length_percentiles
+    }
+    fits = card.sequence_length - 2
+    note = f"Dotted: {fits:,} tokens, the longest document that fits one sample."
+    if lengths:
+        found["lengths"] = Picture(pictures.lengths(lengths, fits), {}, note)
+    fates = {source.name: fates_of(source) for source in card.sources}
+    if any(len(fate) > 1 for fate in fates.values()):
+        found["fates"] = shares_picture(fates, "% of documents read and augmented", kept=KEPT)
+    languages = {source.name: source.languages for source in card.sources if source.languages}
+    if languages:
+        found["languages"] = shares_picture(languages, "% of documents")
+    note = f"Dotted: {FREQUENT} occurrences."
+    found["ranks"] = Picture(pictures.ranks(card.token_ranks, FREQUENT), {}, note)
+    return found
+
+
+def fates_of(source: SourceCard) -> dict[str, int]:
+    """What became of the documents of a source."""
+    return {KEPT: source.kept, **source.dropped, **source.quarantined}
+
+
+def shares_picture(
+    parts: Mapping[str, Mapping[str, int]], label: str, kept: str | None = None
+) -> Picture:
+    """Stacked bars; the parts that are most in all rows have colours, what is left is one more."""
+    totals: Counter[str] = Counter()
+    for counts in parts.values():
+        totals.update(counts)
+    ranked = [name for name, _ in ordered(totals) if name != kept][: len(pictures.COLOURS)]
+    colours = {kept: pictures.KEPT} if kept else {}
+    colours |= dict(zip(ranked, pictures.COLOURS, strict=False))
+    shown = {name: with_others(counts, colours) for name, counts in parts.items()}
+    if any(OTHERS in counts for counts in shown.values()):
+        colours[OTHERS] = pictures.OTHER
+    return Picture(pictures.shares(shown, colours, label), colours)
+
+
+def ordered(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Most first; equal ones by name."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def with_others(counts: Mapping[str, int], known: Iterable[str]) -> dict[str, int]:
+    found = {name: counts[name] for name in known if name in counts}
+    rest = sum(counts.values()) - sum(found.values())
+    return found | ({OTHERS: rest} if rest else {})
+
+
+def matrix(title: str, found: Matrix) -> MatrixTable:
+    values = np.array([list(row.values()) for row in found.values()], np.int64)
+    colours = pictures.shades(values)
+    rows = {
+        name: list(zip(row.values(), shades, strict=True))
+        for (name, row), shades in zip(found.items(), colours, strict=True)
+    }
+    return MatrixTable(title, list(found), rows)
+
+
+def shares_text(counts: Mapping[str, int]) -> str:
+    """All languages of a source in words: en 93.1%, de 4.0%."""
+    total = max(sum(counts.values()), 1)
+    return ", ".join(f"{name} {share(count / total, 1)}" for name, count in ordered(counts))
+
+
+def share(value: float, digits: int = 2) -> str:
+    return f"{value:.{digits}%}"

@@ -1,4 +1,4 @@
-"""Progress of the passes on the console: share done, rate, time left, units."""
+"""Progress of long work on the console: share done, rate, time left, units."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,6 @@ from rich.progress import (
     BarColumn,
     TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import (
     Progress as Bars,
@@ -34,43 +33,92 @@ class Progress:
 
     @contextmanager
     def track(
-        self, title: str, sizes: Sequence[int], todo: Sequence[int]
-    ) -> Iterator[Callable[[int], None]]:
-        """Yield what to call with the number of each unit as it ends. Sizes are bytes or tokens;
-        where they are not known, units are counted."""
+        self, title: str, sizes: Sequence[int], todo: Sequence[int], parts: str = "units",
+        size_unit: str = "B",
+    ) -> Iterator[Callable[[int], None]]:  # fmt: skip
+        """Yield what to call with the number of each part as it ends.
+
+        Sizes are in `size_unit`; where one is not known (0), parts are counted. Rate and time left
+        come from the parts of this run alone, not from what was done before.
+        """
         known = all(sizes)
-        weight = [float(size) if known else 1.0 for size in sizes]
-        total, done = sum(weight), sum(weight) - sum(weight[number] for number in todo)
-        begun, started, shown = done, time.monotonic(), time.monotonic()
+        pace = Pace(sizes if known else [1] * len(sizes), todo, size_unit if known else parts)
         columns = (
             TextColumn("{task.description:10}"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
         )
-        with Bars(
-            *columns, console=self.console, disable=not self.console.is_terminal, transient=True
-        ) as bars:
-            bar = bars.add_task(title, total=total, completed=int(done), rate="")
+        is_terminal = self.console.is_terminal
+        shown = time.monotonic()
+        with Bars(*columns, console=self.console, disable=not is_terminal, transient=True) as bars:
+            bar = bars.add_task(title, total=pace.total, completed=int(pace.done), pace="")
 
             def advance(number: int) -> None:
-                nonlocal done, shown
-                done += weight[number]
-                rate = (done - begun) / max(time.monotonic() - started, 1e-9)
-                text = f"{rate / 1e6:.1f} M/s" if known else f"{rate:.1f} units/s"
-                bars.update(bar, completed=done, rate=text)
-                if not self.console.is_terminal and time.monotonic() - shown > LINE_SECONDS:
+                nonlocal shown
+                pace.add(number)
+                if is_terminal:
+                    bars.update(bar, completed=pace.done, pace=pace.text())
+                elif time.monotonic() - shown > LINE_SECONDS:
                     shown = time.monotonic()
-                    left = (total - done) / max(rate, 1e-9)
-                    line = f"{title:10} {done / total:6.1%}  {text}  eta {left:.0f} s"
+                    line = f"{title:10} {pace.done / pace.total:6.1%}  {pace.text()}"
                     self.console.print(line, highlight=False)
 
             yield advance
-        seconds = time.monotonic() - started
         skipped = len(sizes) - len(todo)
         before = f", {skipped} done before" if skipped else ""
+        workers = f", {self.num_workers} workers" if self.num_workers > 1 else ""
         self.console.print(
-            f"{title:10} {seconds:6.1f} s  {len(todo)} units{before}, {self.num_workers} workers",
+            f"{title:10} {pace.seconds():6.1f} s  {pace.rate_text():>12}  {len(todo)} {parts}"
+            f"{before}{workers}",
             highlight=False,
         )
+
+
+class Pace:
+    """How fast parts end and when the last of them will."""
+
+    def __init__(self, sizes: Sequence[int], todo: Sequence[int], unit: str) -> None:
+        self.sizes, self.unit = sizes, unit
+        self.total = sum(sizes)
+        self.done = self.begun = self.total - sum(sizes[number] for number in todo)
+        self.started = time.monotonic()
+
+    def add(self, number: int) -> None:
+        self.done += self.sizes[number]
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def rate(self) -> float:
+        """Units a second since this run began."""
+        return (self.done - self.begun) / max(self.seconds(), 1e-9)
+
+    def rate_text(self) -> str:
+        return f"{scaled(self.rate())}{self.unit}/s"
+
+    def text(self) -> str:
+        rate = self.rate()
+        left = duration((self.total - self.done) / rate) if rate else "?"
+        return f"{self.rate_text()}  eta {left}"
+
+
+def scaled(value: float) -> str:
+    """A number with a decimal prefix: 1.2 M."""
+    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.1f} {prefix}"
+    return f"{value:.1f} "
+
+
+def duration(seconds: float) -> str:
+    """A time people read at a glance: 8s, 3m20s, 3h12m, 2d4h."""
+    whole = round(seconds)
+    for size, unit, smaller, smaller_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "m"),
+        (60, "m", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // smaller}{smaller_unit}"
+    return f"{whole}s"
