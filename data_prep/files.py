@@ -1,63 +1,72 @@
-"""Files through fsspec: finding them, opening them with compression undone, reading bounded lines.
+"""Files through fsspec: finding them, cutting them in parts, opening a part.
 
-Local paths and any fsspec URL work alike. What a file is compressed with is told by its name. A
-truncated or damaged compressed file raises `Damaged` at the point where it breaks, after everything
-before has been read (zstandard's own stream reader would end there without a word).
+Local paths and any fsspec URL work alike: `s3://` needs the package s3fs, `gs://` gcsfs, `http(s)`
+aiohttp. Credentials come from the environment only (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL,
+AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS...); a URL that holds a password is refused. A file that
+is not the one the parts were made from ends the run: reading on would mix two versions.
 """
 
-import bz2
-import codecs
-import gzip
 import io
-import lzma
-import zlib
+import os
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import BinaryIO, cast
+from typing import Any
 
-import fsspec
-import zstandard
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
+from data_prep.compression import SIGNATURE_BYTES, Unpacked, ending_of, ending_of_content
+from data_prep.encodings import encoding_of
+from data_prep.local_files import list_local
 from data_prep.sources import InputFile, Part, Source
 from runtime.errors import DataError
 
-SKIP_BYTES = 1 << 20
-READ_BYTES = 1 << 18
-PACKED_BYTES = 1 << 9  # unpacked at a time; the worst of it becomes 16 MiB
-COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-
-
-class Damaged(Exception):
-    """A file that cannot be read further; the message says why."""
+BUFFER_BYTES = 1 << 20
+REQUEST_BYTES = 1 << 23  # asked of a remote store at once
+PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
+VERSION_KEYS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified", "Content-MD5", "Digest")
 
 
 def find(params: Source) -> list[InputFile]:
     """The files of a source: for each path in turn, sorted by name. Raises DataError if none."""
     found: dict[str, InputFile] = {}
     for path in (params.path,) if isinstance(params.path, str) else params.path:
+        if PASSWORD.search(path):
+            raise DataError(
+                "a `path` holds a password; take it out and give credentials in the environment"
+            )
         try:
-            fs, root = url_to_fs(path)
-            if "*" in root or "?" in root or "[" in root:
-                names = [name for name in fs.glob(root) if not fs.isdir(name)]
-            elif fs.isdir(root):
-                names = [name for name in fs.find(root) if not is_hidden(name, root)]
-            else:
-                names = [root] if fs.exists(root) else []
-            if not names:
-                raise DataError(f"no file at {path!r}; check `path` of the source")
-            for name in sorted(names):
-                info = fs.info(name)
-                version = info.get("mtime") or info.get("ETag") or info.get("LastModified") or ""
-                # fsspec knows local files by absolute path; URLs need their protocol back.
-                url = name if fs.protocol[0] == "file" else fs.unstrip_protocol(name)
-                found[url] = InputFile(url, int(info.get("size") or 0), str(version))
-        except DataError:
-            raise
+            files = list_files(path)
         except (OSError, ValueError, ImportError) as error:
-            raise DataError(f"cannot look up {path!r}: {error}") from None
+            raise DataError(f"cannot look up {shown(path)!r}: {error}") from None
+        if not files:
+            raise DataError(f"no file at {shown(path)!r}; check `path` of the source")
+        found.update((file.path, file) for file in files)
     return list(found.values())
+
+
+def list_files(path: str) -> list[InputFile]:
+    if ("://" not in path and "::" not in path) or os.path.exists(path):
+        return [local_file(name) for name in list_local(path)]
+    fs, root = url_to_fs(path)
+    if isinstance(fs, LocalFileSystem):
+        return [local_file(name) for name in list_local(root)]
+    fs.invalidate_cache()  # or a listing from before answers
+    # "?" begins the query of a web address.
+    if "*" in root or (("?" in root or "[" in root) and not path.startswith("http")):
+        listed = fs.glob(root, detail=True)
+    elif fs.isdir(root):
+        listed = fs.find(root, detail=True)
+        listed = {name: info for name, info in listed.items() if not is_hidden(name, root)}
+    else:
+        listed = {root: {}} if fs.exists(root) else {}
+    return [
+        remote_file(fs, fs.unstrip_protocol(name), info)
+        for name, info in sorted(listed.items())
+        if info.get("type") != "directory" and not name.endswith("/")
+    ]
 
 
 def is_hidden(name: str, root: str) -> bool:
@@ -65,15 +74,49 @@ def is_hidden(name: str, root: str) -> bool:
     return any(part.startswith(".") for part in inside.split("/"))
 
 
+def local_file(name: str) -> InputFile:
+    status = os.stat(name)
+    return InputFile(name, status.st_size, str(status.st_mtime_ns))
+
+
+def remote_file(fs: Any, url: str, listed: dict[str, Any]) -> InputFile:
+    """A file as its listing says; a listing that gives no version (the web) costs one request."""
+    info = listed if any(listed.get(key) for key in VERSION_KEYS) else fs.info(url)
+    version = next((str(info[key]) for key in VERSION_KEYS if info.get(key)), "")
+    return InputFile(url, int(info.get("size") or 0), version)
+
+
+def version_of(file: InputFile) -> str:
+    return f"{file.size} bytes, {file.version}"
+
+
+def shown(path: str) -> str:
+    """A path for messages: the query of a signed URL is a credential."""
+    return path.partition("?")[0] if path.startswith("http") else path
+
+
 def id_prefixes(files: list[InputFile]) -> dict[str, str]:
-    """A short name for each file, unique among them and the same wherever the folder lies."""
+    """A short name for each file, unique among them and the same wherever the folder lies.
+
+    What cannot be printed or stored (line ends, bytes that are not UTF-8) is escaped.
+    """
     if len({PurePosixPath(file.path).name for file in files}) == len(files):
-        return {file.path: PurePosixPath(file.path).name for file in files}
+        return {file.path: escaped(PurePosixPath(file.path).name) for file in files}
     parts = [PurePosixPath(file.path).parts for file in files]
     shared = 0
     while len({part[shared] for part in parts if len(part) > shared}) == 1:
         shared += 1
-    return {file.path: "/".join(part[shared:]) for file, part in zip(files, parts, strict=True)}
+    return {
+        file.path: escaped("/".join(part[shared:])) for file, part in zip(files, parts, strict=True)
+    }
+
+
+def escaped(name: str) -> str:
+    if name.isprintable() and "\\" not in name:
+        return name
+    return "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in name
+    )
 
 
 def whole_parts(params: Source) -> Iterator[Part]:
@@ -81,120 +124,130 @@ def whole_parts(params: Source) -> Iterator[Part]:
     files = find(params)
     prefixes = id_prefixes(files)
     for file in files:
-        yield Part(file.path, 0, file.size, file.size, prefixes[file.path])
+        yield Part(file.path, 0, file.size, file.size, prefixes[file.path], version_of(file))
 
 
 def byte_range_parts(params: Source) -> Iterator[Part]:
-    """Files as ranges of `unit_bytes`; a compressed one cannot be split and stays whole."""
+    """Files as ranges of `unit_bytes`; what is compressed or not UTF-8 stays whole."""
     for part in whole_parts(params):
-        if part.path.endswith(COMPRESSED) or part.size <= params.unit_bytes:
+        if part.size <= params.unit_bytes or not can_be_split(part, params):
             yield part
             continue
         for start in range(0, part.size, params.unit_bytes):
             end = min(start + params.unit_bytes, part.size)
-            yield Part(part.path, start, end, end - start, part.id_prefix)
+            yield Part(part.path, start, end, end - start, part.id_prefix, part.version)
 
 
-def open_file(path: str) -> BinaryIO:
-    """Open for reading, decompressed. Raises DataError if it cannot be opened."""
-    try:
-        raw = cast(BinaryIO, fsspec.open(path, "rb").open())
-    except (OSError, ValueError, ImportError) as error:
-        raise DataError(
-            f"cannot read {path}: {error}; check the path and its permissions"
-        ) from None
-    if path.endswith(".gz"):
-        return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-    if path.endswith(".bz2"):
-        return cast(BinaryIO, bz2.BZ2File(raw))
-    if path.endswith(".xz"):
-        return cast(BinaryIO, lzma.LZMAFile(raw))
-    if path.endswith(".zst"):
-        return cast(BinaryIO, io.BufferedReader(ZstandardFile(raw), READ_BYTES))
-    return raw
+def can_be_split(part: Part, params: Source) -> bool:
+    if ending_of(part.path):
+        return False
+    with open_raw(part.path) as file:
+        head = file.read(SIGNATURE_BYTES)
+    return not ending_of_content(head) and encoding_of(head, params.encoding) == "utf-8"
 
 
-class ZstandardFile(io.RawIOBase):
-    """Reads the frames of a .zst file; one that ends too early is an EOFError."""
+class Remote(io.RawIOBase):
+    """A file of a remote store. A failed read ends the run: it says nothing about the file."""
 
-    def __init__(self, raw: BinaryIO) -> None:
-        self.raw = raw
-        self.frame = zstandard.ZstdDecompressor().decompressobj()
-        self.is_inside = False
-        self.ready = memoryview(b"")
+    def __init__(self, path: str, file: Any) -> None:
+        self.path = path
+        self.file = file
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: object) -> int:
-        target = memoryview(cast(bytearray, buffer)).cast("B")
-        while not self.ready:
-            left_over = self.frame.unused_data if self.frame.eof else b""
-            if self.frame.eof:
-                self.frame = zstandard.ZstdDecompressor().decompressobj()
-                self.is_inside = False
-            packed = left_over or self.raw.read(PACKED_BYTES)
-            if not packed:
-                if self.is_inside:
-                    raise EOFError("compressed file ended before its end-of-stream marker")
-                return 0
-            self.is_inside = True
-            self.ready = memoryview(self.frame.decompress(packed))
-        size = min(len(target), len(self.ready))
-        target[:size] = self.ready[:size]
-        self.ready = self.ready[size:]
-        return size
+    def seekable(self) -> bool:
+        return bool(self.file.seekable())
+
+    def readinto(self, buffer: Any) -> int:
+        target = memoryview(buffer).cast("B")
+        try:
+            content = self.file.read(len(target))
+        except Exception as error:  # whatever the store's library raises
+            raise unreadable(self.path, error) from None
+        target[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self.file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self.file.tell())
 
     def close(self) -> None:
-        self.raw.close()
+        self.file.close()
         super().close()
 
 
-BROKEN = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile)
+def unreadable(path: str, error: Exception) -> DataError:
+    first_line = (str(error) or type(error).__name__).splitlines()[0]
+    return DataError(
+        f"cannot read {shown(path)}: {first_line}; check the path, its permissions, the network "
+        "and whether the file has changed, then run the same command again"
+    )
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a part, without its end."""
-
-    offset: int  # bytes from the beginning of the decompressed file
-    content: bytes  # the beginning only if it is too long
-    is_too_long: bool
-
-
-def lines(part: Part, max_bytes: int) -> Iterator[Line]:
-    """The lines that begin inside a part. Raises Damaged where the file breaks."""
-    is_whole = part.path.endswith(COMPRESSED)
-    with open_file(part.path) as file:
-        offset = part.start
-        if offset:  # the line that began before belongs to the part before
-            file.seek(offset - 1)
-            offset = offset - 1 + read_line(file, max_bytes)[2]
-        while is_whole or offset < part.end:
-            content, is_too_long, size = read_line(file, max_bytes)
-            if not size:
-                return
-            if not offset:
-                content = content.removeprefix(codecs.BOM_UTF8)
-            yield Line(offset, content, is_too_long)
-            offset += size
-
-
-def read_line(file: BinaryIO, max_bytes: int) -> tuple[bytes, bool, int]:
-    """The next line without its end, whether it was too long, and how many bytes it took.
-
-    What goes beyond `max_bytes` is read past without keeping it. Raises Damaged.
-    """
+def open_raw(path: str, *, is_streamed: bool = False) -> io.BufferedReader:
+    """Open as it is stored; streamed means read once from the beginning. Raises DataError."""
     try:
-        line = file.readline(max_bytes + 2)
-        size = len(line)
-        rest = line
-        while rest and not rest.endswith(b"\n"):
-            rest = file.readline(SKIP_BYTES)
-            size += len(rest)
-    except BROKEN as error:
-        raise Damaged(f"truncated or damaged compressed file ({error})") from None
+        if os.path.isabs(path):
+            return io.BufferedReader(io.FileIO(path), BUFFER_BYTES)
+        fs, name = url_to_fs(path)
+        if isinstance(fs, LocalFileSystem):
+            return io.BufferedReader(io.FileIO(name), BUFFER_BYTES)
+        # Not every web server knows byte ranges; none is needed to read a file as it comes.
+        size = 0 if is_streamed and path.startswith("http") else REQUEST_BYTES
+        file = fs.open(name, "rb", block_size=size)
+    except (OSError, ValueError, ImportError) as error:
+        raise unreadable(path, error) from None
+    return io.BufferedReader(Remote(path, file), BUFFER_BYTES)
+
+
+def open_file(path: str, max_ratio: int = 1 << 62) -> io.BufferedReader:
+    """Open for reading from the beginning, decompressed. Raises DataError; reading also Damaged."""
+    raw = open_raw(path, is_streamed=True)
+    if ending := ending_of(path):
+        raw = io.BufferedReader(Unpacked(raw, ending, max_ratio), BUFFER_BYTES)
+    return raw
+
+
+@contextmanager
+def open_part(
+    part: Part, params: Source, *, is_sequential: bool = True
+) -> Iterator[io.BufferedReader]:
+    """The bytes a part lies in, decompressed if read in sequence. Reading raises Damaged.
+
+    Raises DataError if the file is not the planned one, here or once the body has read its part.
+    """
+    check_version(part)
+    if part.start or not is_sequential:
+        file = open_raw(part.path)
+    else:
+        file = open_file(part.path, params.max_compression_ratio)
+    try:
+        yield file
     except OSError as error:
-        raise Damaged(f"cannot be read ({error.strerror or error})") from None
-    content = line.removesuffix(b"\n").removesuffix(b"\r")
-    return content[:max_bytes], len(content) > max_bytes or size > max_bytes + 2, size
+        raise unreadable(part.path, error) from None
+    finally:
+        file.close()
+    check_version(part)
+
+
+def check_version(part: Part) -> None:
+    """Raise DataError if a file is not the one its parts were made from."""
+    if not part.version:
+        return
+    try:
+        if os.path.isabs(part.path):
+            file = local_file(part.path)
+        else:
+            fs, _ = url_to_fs(part.path)
+            fs.invalidate_cache()
+            file = remote_file(fs, part.path, {})
+    except (OSError, ValueError) as error:
+        raise unreadable(part.path, error) from None
+    if version_of(file) != part.version:
+        raise DataError(
+            f"{shown(part.path)} has changed since this run began: it was {part.version} and is "
+            f"{version_of(file)}; run the same command again, and do not write to it meanwhile"
+        )

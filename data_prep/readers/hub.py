@@ -1,15 +1,17 @@
 """Any source of the `datasets` library, streamed: a hub id, or a local data set.
 
-A unit is one of the data set's own shards. Being unreachable ends the stage: what is already done
-stays, and the same command goes on.
+A document is a row; its id is the id field, or `split-shard#row`. A unit is one of the data set's
+own shards. Quarantined: rows whose text is no string. Being unreachable ends the stage: what is
+already done stays, and the same command goes on.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.documents import Document, Reject, quarantine
+from data_prep.documents import Document, Reject
 from data_prep.files import find
+from data_prep.records import ABSENT, document_of, field_names, inner
 from data_prep.sources import InputFile, Part, Source
 from runtime.errors import DataError
 
@@ -50,17 +52,12 @@ def read(part: Part, params: Params, name: str) -> Iterator[Document | Reject]:
             return
         place = f"{part.id_prefix}#{number}"
         number += 1
-        if params.text not in fields:
+        if inner(fields, params.text) is ABSENT:
             raise DataError(
                 f"source {name}: no field {params.text!r} in {params.path}; "
-                f"it has: {', '.join(fields)}; set `text` to one of them"
+                f"it has: {', '.join(field_names(fields))}; set `text` to one of them"
             )
-        text = fields[params.text]
-        if not isinstance(text, str):
-            yield quarantine(place, "text is not a string", repr(text)[:200])
-            continue
-        id = fields.get(params.id) if params.id is not None else None
-        yield Document(place if id is None else str(id), text, name, params.domain)
+        yield document_of(fields, place, params, name)
 
 
 def stream(params: Params) -> Any:

@@ -1,11 +1,18 @@
-"""JSON Lines: one JSON object a line."""
+"""JSON Lines: one JSON object a line.
 
-import json
+A document is a line; its id is the id field, or `file@offset` in bytes. Quarantined: lines that are
+no JSON object, not UTF-8, too long, or without the text field. Blank lines are no documents.
+Uncompressed UTF-8 files are cut in byte ranges.
+"""
+
 from collections.abc import Iterator
 
+from data_prep.compression import Damaged
 from data_prep.documents import Document, Reject, quarantine
-from data_prep.files import Damaged, Line, byte_range_parts, find, lines
-from data_prep.sources import MISSING_TEXT, InputFile, Part, Source
+from data_prep.files import byte_range_parts, find
+from data_prep.input_lines import lines
+from data_prep.records import record_of
+from data_prep.sources import InputFile, Part, Source
 
 
 class Params(Source):
@@ -21,30 +28,14 @@ def parts(params: Params) -> Iterator[Part]:
 
 
 def read(part: Part, params: Params, name: str) -> Iterator[Document | Reject]:
-    """The objects on the lines of a part; blank lines are no documents."""
+    """The objects on the lines of a part."""
     try:
-        for line in lines(part, params.max_document_bytes):
-            if line.content.strip():
-                yield parse(line, f"{part.id_prefix}@{line.offset}", params, name)
+        for offset, content, is_too_long in lines(part, params):
+            if is_too_long:
+                yield quarantine(
+                    f"{part.id_prefix}@{offset}", "line longer than max_document_bytes", content
+                )
+            elif content and not content.isspace():
+                yield record_of(content, f"{part.id_prefix}@{offset}", params, name)
     except Damaged as damage:
-        yield quarantine(part.id_prefix, "damaged file", str(damage))
-
-
-def parse(line: Line, place: str, params: Params, name: str) -> Document | Reject:
-    if line.is_too_long:
-        return quarantine(place, "line longer than max_document_bytes", line.content)
-    try:
-        fields = json.loads(line.content.decode("utf-8"))
-    except UnicodeDecodeError:
-        return quarantine(place, "not valid UTF-8", line.content)
-    except (ValueError, RecursionError):
-        return quarantine(place, "corrupt JSON", line.content)
-    if not isinstance(fields, dict):
-        return quarantine(place, "not a JSON object", line.content)
-    if params.text not in fields:
-        return quarantine(place, MISSING_TEXT, f"fields: {', '.join(fields)}")
-    text = fields[params.text]
-    if not isinstance(text, str):
-        return quarantine(place, "text is not a string", line.content)
-    id = str(fields[params.id]) if params.id is not None and params.id in fields else place
-    return Document(id, text, name, params.domain)
+        yield quarantine(part.id_prefix, damage.reason, str(damage))

@@ -28,23 +28,48 @@ DOCUMENTS = [
 ]  # fmt: skip
 
 
+FILE_A_TEXT = {"text": ("txt", "{}"), "markdown": ("md", "{}"), "html": ("html", "<p>{}</p>")}
+
+
 def write(reader: str, folder: Path) -> Path:
     """The texts in the form a reader takes. A new reader needs a branch here."""
+    path = folder / f"train.{reader}"
     if reader in ("jsonl", "hub"):
         path = folder / "train.jsonl"
         path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
         return folder if reader == "hub" else path
-    if reader == "text":
+    if reader == "json":
+        path.write_text(json.dumps([{"text": text} for text in TEXTS], indent=1))
+    elif reader in ("csv", "tsv"):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter="," if reader == "csv" else "\t")
+            writer.writerows([["text"], *([text] for text in TEXTS)])
+    elif reader in FILE_A_TEXT:
+        ending, form = FILE_A_TEXT[reader]
         for number, text in enumerate(TEXTS):
-            (folder / f"{number}.txt").write_text(text, encoding="utf-8")
+            (folder / f"{number}.{ending}").write_text(form.format(text), encoding="utf-8")
         return folder
-    if reader == "csv":
-        with (folder / "a.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([["text"], *([text] for text in TEXTS)])
-        return folder / "a.csv"
-    assert reader == "parquet", f"say here how to write a corpus for the reader {reader!r}"
-    pq.write_table(pa.table({"text": TEXTS}), folder / "a.parquet")
-    return folder / "a.parquet"
+    elif reader == "conll":
+        sentences = ["".join(f"{word}\tO\n" for word in text.split()) for text in TEXTS]
+        path.write_text("-DOCSTART- O\n\n" + "\n-DOCSTART- O\n\n".join(sentences))
+    elif reader == "warc":
+        path.write_bytes(b"".join(wet_record(text) for text in TEXTS))
+    else:
+        assert reader == "parquet", f"say here how to write a corpus for the reader {reader!r}"
+        pq.write_table(pa.table({"text": TEXTS}), path)
+    return path
+
+
+def wet_record(text: str) -> bytes:
+    block = text.encode()
+    head = f"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: {len(block)}\r\n\r\n"
+    return head.encode() + block + b"\r\n\r\n"
+
+
+def expected(reader: str) -> list[str]:
+    """What a reader makes of the texts: formats that know words only keep no runs of spaces."""
+    is_of_words = reader in ("conll", "html")
+    return [" ".join(text.split()) if is_of_words else text for text in TEXTS]
 
 
 @pytest.mark.parametrize("reader", plugins.names(READERS))
@@ -52,6 +77,8 @@ def test_reader(reader: str, tmp_path: Path) -> None:
     module = plugins.find(READERS, reader)
     assert issubclass(module.Params, Source)
     assert module.Params.__doc__
+    for word in (" id ", "uarantined") if reader != "tsv" else ():
+        assert word in str(module.__doc__), "say what a document's id is and what is quarantined"
     assert list(inspect.signature(module.parts).parameters) == ["params"]
     assert list(inspect.signature(module.read).parameters) == ["part", "params", "name"]
     params = module.Params.model_validate(
@@ -64,7 +91,7 @@ def test_reader(reader: str, tmp_path: Path) -> None:
     ]
     assert all(isinstance(document, Document) for document in found)
     documents = [document for document in found if isinstance(document, Document)]
-    assert [document.text for document in documents] == TEXTS
+    assert [document.text for document in documents] == expected(reader)
     assert {(document.source, document.domain) for document in documents} == {("source", "d")}
     assert len({document.id for document in documents}) == len(TEXTS)
     again = [d for unit in units.units_of("source", params) for d in units.read(unit, params)]

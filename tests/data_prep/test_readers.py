@@ -114,7 +114,7 @@ def test_text_file_paragraph_line(tmp_path: Path) -> None:
 
 
 def test_text_damage(tmp_path: Path) -> None:
-    (tmp_path / "1.txt").write_bytes(b"\xff\xfe not text")
+    (tmp_path / "1.txt").write_bytes(b"\xfe\xfd not text")
     (tmp_path / "2.txt").write_bytes(b"word " * 1000)
     (tmp_path / "3.txt").write_text("good")
     (tmp_path / "4.txt").write_text("many\n" * 1000)
