@@ -21,7 +21,7 @@ a block checked when something in it is, or all of them by `verify`. A fault is 
 names the file and the block.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -122,6 +122,18 @@ def write_shard(
     }
 
 
+def shapes_of(entry: Mapping[str, Any], sequence_length: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each file of a shard."""
+    samples, segments = entry["num_samples"], entry["num_segments"]
+    return {
+        "tokens": (samples, sequence_length),
+        "lengths": (segments,),
+        "offsets": (samples + 1,),
+        "documents": (segments,),
+        "starts": (segments,),
+    }
+
+
 class Reader:
     """Random access to the samples of one source and split. Maps a file when it is first read."""
 
@@ -141,10 +153,9 @@ class Reader:
         found = self.mapped.get((shard, kind))
         if found is None:
             entry = self.entries[shard]
-            samples, segments = entry["num_samples"], entry["num_segments"]
-            shape = {"tokens": (samples, self.sequence_length), "offsets": (samples + 1,)}
             path = self.folder / f"{entry['name']}.{kind}.npy"
-            found = BlockFile(path, entry["files"][kind], shape.get(kind, (segments,)))
+            shape = shapes_of(entry, self.sequence_length)[kind]
+            found = BlockFile(path, entry["files"][kind], shape)
             if len(self.mapped) >= MOST_MAPPED:
                 self.mapped.pop(next(iter(self.mapped)))
             self.mapped[shard, kind] = found
