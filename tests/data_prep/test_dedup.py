@@ -1,50 +1,16 @@
-"""Exact duplicates: which copy stays, how they are counted, and how the split follows."""
+"""What counts as the same text, how the split follows, and which tables are refused."""
 
-import random
 from typing import Literal
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from data_prep import dedup
-from data_prep.dedup import Dedup, first_copies, is_valid, text_hash
+from data_prep.dedup import Dedup, is_valid, text_hash
 
 
 def hashes(*texts: str) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
     return np.array([text_hash(text, Dedup()) for text in texts], np.uint64).reshape(-1, 2)
-
-
-def test_the_first_copy_stays() -> None:
-    # source 0: units 0 and 1; source 1: unit 2
-    merged = first_copies(
-        [hashes("a", "b", "a"), hashes("c", "b"), hashes("c", "d", "d", "a")], [0, 0, 1], 2
-    )
-    assert [keep.tolist() for keep in merged.keep] == [
-        [True, True, False],
-        [True, False],
-        [False, True, False, False],
-    ]
-    # rows: dropped from; columns: kept in
-    assert merged.copies.tolist() == [[2, 0], [2, 1]]
-
-
-def test_merging_in_ranges_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = random.Random(0)
-    units = [hashes(*(str(rng.randrange(300)) for _ in range(100))) for _ in range(8)]
-    sources = [0, 0, 0, 1, 1, 2, 2, 2]
-    whole = first_copies(units, sources, 3)
-    monkeypatch.setattr(dedup, "RANGE_DOCUMENTS", 50)
-    parts = first_copies(units, sources, 3)
-    assert (whole.copies == parts.copies).all()
-    assert all((a == b).all() for a, b in zip(whole.keep, parts.keep, strict=True))
-    assert sum(int(keep.sum()) for keep in whole.keep) + whole.copies.sum() == 800
-    values = {tuple(row) for unit in units for row in unit.tolist()}
-    assert sum(int(keep.sum()) for keep in whole.keep) == len(values)
-
-
-def test_empty_units() -> None:
-    merged = first_copies([hashes(), hashes("a"), hashes()], [0, 0, 1], 2)
-    assert [keep.tolist() for keep in merged.keep] == [[], [True], []]
 
 
 @pytest.mark.parametrize(
@@ -68,3 +34,12 @@ def test_split_by_hash() -> None:
     )
     # A larger share only adds documents.
     assert (is_valid(found, 0.05) <= is_valid(found, 0.1)).all()
+
+
+def test_bands_are_derived_or_given() -> None:
+    assert Dedup(near_threshold=0.8, near_bins=128).bands == (16, 6)
+    assert Dedup(near_bands=9, near_rows=13, near_bins=128).bands == (9, 13)
+    with pytest.raises(ValidationError, match="given together or not at all"):
+        Dedup(near_bands=9)
+    with pytest.raises(ValidationError, match=r"\(16 x 16\) must be at most near_bins \(128\)"):
+        Dedup(near_bands=16, near_rows=16, near_bins=128)
