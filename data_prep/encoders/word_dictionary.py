@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_prep.encoders.encoded import Encoded, Int64
 
 MAX_WORDS = 1 << 18  # remembered; then the dictionary is filled anew
 MAX_WORD_BYTES = 64  # longer ones are seldom met again
+POOL = pa.system_memory_pool()  # the default one keeps 30 MB that it does not use
 
 
 class WordDictionary:
@@ -38,8 +40,10 @@ class WordDictionary:
     def ids(self, data: bytes, offsets: NDArray[np.int32]) -> Encoded:
         """Ids of the words data[offsets[i] : offsets[i + 1]]; lengths are tokens of each word."""
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-        words = pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers).dictionary_encode()
-        found = pa.array(self.find(words.dictionary.to_pylist()), pa.binary()).take(words.indices)
+        words = pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
+        words = pc.dictionary_encode(words, memory_pool=POOL)
+        distinct = pa.array(self.find(words.dictionary.to_pylist()), pa.binary(), memory_pool=POOL)
+        found = pc.take(distinct, words.indices, memory_pool=POOL)
         _, ends, tokens = found.buffers()
         if not len(found):
             return Encoded(np.zeros(0, self.dtype), np.zeros(0, np.int64))
