@@ -35,6 +35,8 @@ class Encoder:
     tokenizer_fingerprint: str
     fingerprint: str  # of weights and configuration
     longest: int  # tokens, special ones included, that the model has positions for
+    # what pretraining recorded of evaluation sets in its text, by set; None: not known
+    decontamination: dict[str, Any] | None = None
 
 
 def load(name: str) -> Encoder:
@@ -54,7 +56,14 @@ def load(name: str) -> Encoder:
         fingerprint,
         provenance.files_fingerprint(weights),
         num_positions(config, tokenizer.pad_id),
+        facts_of(folder).get("decontamination"),
     )
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What the run that exported a folder wrote beside it; nothing for a model from elsewhere."""
+    path = folder / FACTS
+    return dict(provenance.read_json(path)) if path.is_file() else {}
 
 
 def locate(name: str) -> Path:
@@ -101,8 +110,7 @@ def load_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
             "save it as tokenizer.json with a padding token"
         )
     fingerprint = provenance.file_fingerprint(folder / "tokenizer.json")
-    facts = folder / FACTS
-    wanted = provenance.read_json(facts).get("tokenizer") if facts.is_file() else None
+    wanted = facts_of(folder).get("tokenizer")
     if wanted is not None and wanted != fingerprint:
         raise DataError(
             f"the tokenizer in {folder} ({fingerprint}) is not the one its model was trained with "

@@ -21,7 +21,7 @@ from typing import Any, Literal, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune import encoder, runners
+from finetune import contamination, encoder, runners
 from finetune.collate import MODEL_INPUTS, collate, length_groups, split_outputs
 from finetune.task import Dataset, Encoded
 from finetune.tokenizer import Tokenizer
@@ -156,4 +156,6 @@ def evaluate(folder: Path, file: Path, runtime: Literal["torch", "onnx"]) -> dic
     dataset = predictor.plugin.read(file, predictor.task)
     predictor.plugin.check_labels(dataset, predictor.labels)
     scores = predictor.plugin.score(dataset, predictor.predictions(dataset), predictor.labels)
-    return {"data": dataset.counts, **asdict(scores)}
+    known = encoder.facts_of(folder).get("contamination", {})
+    told = known.get(provenance.file_fingerprint(file), contamination.UNKNOWN)
+    return {"data": dataset.counts, "contamination": told, **asdict(scores)}

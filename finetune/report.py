@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
 
+from finetune import contamination
 from finetune.encoder import Encoder
 from finetune.evaluation import Scored, evaluate
 from finetune.task import Dataset, Encoded
@@ -23,6 +24,10 @@ class Prepared:
     max_length: int
     data: dict[str, Dataset]  # train, valid and, if there is one, test
     encoded: dict[str, Encoded]
+
+    def contamination(self) -> dict[str, dict[str, Any]]:
+        """What is known of each scored split's rows in the pretraining text."""
+        return contamination.of(self.name, self.data, self.encoder.decontamination)
 
     def evaluate(self, engine: Engine, split: str) -> Scored:
         """Score the model on a split. All ranks call it."""
@@ -61,6 +66,7 @@ def of(
         },
         "training": trained.training,
         **as_json(trained.results),
+        "contamination": prepared.contamination(),
         "baselines": {
             split: prepared.plugin.baselines(train_rows, prepared.data[split], prepared.labels)
             for split in trained.results
@@ -79,7 +85,7 @@ def as_json(results: Mapping[str, Scored]) -> dict[str, Any]:
 
 
 def summary(prepared: Prepared, report: Mapping[str, Any]) -> list[str]:
-    """The result in a few aligned lines: the model, its baselines and its control."""
+    """The result in a few lines: the model, its baselines, its control, and contamination."""
     metric = prepared.task.metric
     lines = []
     for split in ("valid", "test"):
@@ -91,5 +97,6 @@ def summary(prepared: Prepared, report: Mapping[str, Any]) -> list[str]:
         for name, found in report["baselines"][split].items():
             shown[name] = found[metric]
         parts = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        lines.append(f"{prepared.name}: {split} {metric}  {parts}")
+        told = report["contamination"][split]["words"]
+        lines.append(f"{prepared.name}: {split} {metric}  {parts}  ({told})")
     return lines

@@ -67,6 +67,7 @@ def run_task(recipe: Recipe, prepared: Prepared, plan: Plan) -> None:
             "inputs": plan.inputs,
             "encoder": prepared.encoder.fingerprint,
             "tokenizer": prepared.encoder.tokenizer_fingerprint,
+            "contamination": found["contamination"],
             "world_size": processes.world_size(),
             "versions": provenance.versions(),
         }
@@ -232,6 +233,10 @@ def model_facts(prepared: Prepared) -> dict[str, Any]:
         "labels": prepared.labels,
         "max_length": prepared.max_length,
         "encoder": prepared.encoder.fingerprint,
+        "contamination": {  # by fingerprint of the file that is scored
+            provenance.file_fingerprint(prepared.data[split].path): found["words"]
+            for split, found in prepared.contamination().items()
+        },
     }
 
 

@@ -4,7 +4,10 @@ import logging
 import math
 import time
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
+from data_prep.decontamination import combined
 from data_prep.mixture import shares_of
 from data_prep.shards import Corpus
 from pretrain import export, model, proof
@@ -70,12 +73,18 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
         plan.folder,
         identity(recipe, corpus, table, batch),
     )
-    facts = {"data": corpus.fingerprint, "recipe": recipe.name, "step": position.step}
+    decontamination = decontamination_of(table, corpus)
+    facts = {
+        "data": corpus.fingerprint,
+        "recipe": recipe.name,
+        "step": position.step,
+        "decontamination": decontamination,
+    }
     export.export(
         engine, objective.model, "model.", corpus.tokenizer.folder, plan.folder / "export", facts
     )
     if processes.rank() == 0:
-        write_manifest(plan, position, engine, corpus, time.time() - started)
+        write_manifest(plan, position, engine, corpus, decontamination, time.time() - started)
 
 
 def training_batches(
@@ -111,6 +120,19 @@ def identity(recipe: Recipe, corpus: Corpus, table: Model, batch: Batch) -> dict
     }
 
 
+def decontamination_of(table: Model, corpus: Corpus) -> dict[str, Any] | None:
+    """What is known of evaluation sets in all text the model will have seen; None: nothing.
+
+    A model that continues a checkpoint has also seen that one's text.
+    """
+    own = corpus.manifest.get("decontamination")
+    if table.checkpoint is None:
+        return own
+    facts = Path(table.checkpoint) / export.FACTS
+    before = provenance.read_json(facts).get("decontamination") if facts.is_file() else None
+    return combined(before, own)
+
+
 def say_what_starts(engine: Engine, batches: MixtureBatches) -> None:
     if processes.rank() == 0:
         num_parameters = engine.num_parameters()
@@ -126,6 +148,7 @@ def write_manifest(
     position: checkpoint.Position,
     engine: Engine,
     corpus: Corpus,
+    decontamination: dict[str, Any] | None,
     seconds: float,
 ) -> None:
     """The stage is done when this file stands."""
@@ -135,6 +158,7 @@ def write_manifest(
         "inputs": plan.inputs,
         "data": corpus.fingerprint,
         "tokenizer": corpus.tokenizer.fingerprint,
+        "decontamination": decontamination,  # by evaluation set; None: not known
         "position": asdict(position),
         "num_parameters": engine.num_parameters(),
         "world_size": processes.world_size(),

@@ -16,6 +16,13 @@ from tests.ranks import ROOT, Finished, run_ranks, wait_for
 
 pytestmark = pytest.mark.distributed
 COMMAND = ["-m", "finetune", "recipe.toml"]
+RECORD = {
+    "people": {
+        "examples": 21, "examples_found": 2, "examples_left": 0, "documents": 3,
+        "documents_dropped": 3,
+    }
+}  # fmt: skip
+TOLD = "0 of 21 test examples in the pretraining text; 2 found and removed with 3 documents"
 
 
 def report_of(folder: Path, task: str) -> dict[str, Any]:
@@ -38,7 +45,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("trained")
     write_workplace(folder, write_encoder(folder / "encoder"))
-    succeeded(run_ranks(COMMAND, 2, folder))
+    facts = folder / "encoder" / "textmill.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"decontamination": RECORD}))
+    finished = succeeded(run_ranks(COMMAND, 2, folder))
+    assert f"({TOLD})" in finished.outputs[0]
+    assert "(contamination unknown)" in finished.outputs[0]
     return folder
 
 
@@ -57,6 +68,17 @@ def test_pretrained_tasks_are_learnt_and_reported(trained: Path) -> None:
     for report in (people, reviews):
         assert report["onnx"]["max_difference"] < 1e-4
         assert report["onnx"]["argmax_agreement"] == 1.0
+
+
+def test_contamination_stands_beside_the_scores(trained: Path) -> None:
+    assert report_of(trained, "people")["contamination"]["test"] == {
+        "words": TOLD,
+        "facts": RECORD["people"],
+    }
+    for task, told in (("people", TOLD), ("reviews", "contamination unknown")):
+        manifest = json.loads((trained / "run/finetune" / task / "manifest.json").read_text())
+        assert manifest["contamination"]["test"]["words"] == told
+        assert manifest["contamination"]["valid"]["words"] == "contamination unknown"
 
 
 def test_the_export_is_an_ordinary_model_folder(trained: Path) -> None:
@@ -115,6 +137,7 @@ def test_the_evaluate_command_gives_the_reported_scores(trained: Path) -> None:
     assert done.returncode == 0, done.stderr
     wanted = report_of(trained, "people")["test"]["metrics"]
     assert json.loads(done.stdout)["metrics"] == pytest.approx(wanted)
+    assert json.loads(done.stdout)["contamination"] == TOLD
 
 
 def test_a_finished_run_is_not_repeated(trained: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from data_prep.shards import Corpus
 from pretrain import __main__ as command
 from pretrain import attention
 from pretrain.attention import segments_of
+from pretrain.run import decontamination_of
 from tests.ranks import ROOT, Finished, run_ranks
 
 
@@ -46,6 +48,8 @@ def test_export_is_an_ordinary_model_with_its_tokenizer(trained: Path) -> None:
     facts = json.loads((export / "textmill.json").read_text())
     assert facts["tokenizer"] == corpus.tokenizer.fingerprint
     assert facts["data"] == corpus.fingerprint
+    manifest = json.loads((trained / "run/pretrain/manifest.json").read_text())
+    assert facts["decontamination"] == manifest["decontamination"] == {}  # no set was looked for
     ids = torch.tensor([tokenizer("the moss grows in the shade")["input_ids"]])
     assert torch.isfinite(model(input_ids=ids).logits).all()
     # the same weights under packed attention give the same hidden states
@@ -53,6 +57,27 @@ def test_export_is_an_ordinary_model_with_its_tokenizer(trained: Path) -> None:
     expected = model.base_model(input_ids=ids)[0]
     found = packed.base_model(input_ids=ids, segments=segments_of(np.array([ids.shape[1]])))[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_continued_model_has_seen_both_corpora(tmp_path: Path) -> None:
+    counts = {"examples_found": 2, "examples_left": 2, "documents": 2, "documents_dropped": 0}
+    entry = {"examples": 9, **counts}
+    corpus = SimpleNamespace(manifest={"decontamination": {"ner": entry}})
+
+    def known(checkpoint: str | None) -> object:
+        return decontamination_of(SimpleNamespace(checkpoint=checkpoint), corpus)
+
+    assert known(None) == {"ner": entry}
+    assert known("somebody/model") is None
+    (tmp_path / "textmill.json").write_text(json.dumps({"decontamination": {"ner": entry}}))
+    assert known(str(tmp_path)) == {
+        "ner": {
+            "examples": 9, "examples_found": 4, "examples_left": 4, "documents": 4,
+            "documents_dropped": 0,
+        }
+    }  # fmt: skip
+    (tmp_path / "textmill.json").write_text("{}")
+    assert known(str(tmp_path)) is None
 
 
 def test_metrics_name_each_domain_and_start_near_ln_of_the_vocabulary(trained: Path) -> None:
