@@ -182,34 +182,38 @@ class Reader:
         if back is None:
             return Rows(tokens, lengths, counts, documents)
         order = ranges(sums[:-1][back], counts[back])
-        return Rows(tokens[back], lengths[order], counts[back], documents[order])
+        return Rows(np.take(tokens, back, axis=0), lengths[order], counts[back], documents[order])
 
     def tokens(self, samples: Int64) -> NDArray[np.unsignedinteger[Any]]:
         """The tokens (n, T) alone of the given samples, in the given order."""
         samples, back, runs = self.on_disk(samples)
         tokens = self.tokens_of(samples, runs)
-        return tokens if back is None else tokens[back]
+        return tokens if back is None else np.take(tokens, back, axis=0)
 
     def on_disk(self, samples: Int64) -> tuple[Int64, Int64 | None, list[tuple[int, slice]]]:
-        """Samples so that those of a shard stand together, where each is then (None: unmoved), and
-        the shards with their parts."""
+        """Samples in the order of the disk, where each of them is then (None: unmoved), and the
+        shards with their parts."""
         samples = np.asarray(samples, np.int64)
         if len(samples) and not 0 <= samples.min() <= samples.max() < self.num_samples:
             raise IndexError(f"samples must be in [0, {self.num_samples}), given {samples}")
-        shards = np.searchsorted(self.starts, samples, side="right") - 1
         back = None
-        if (np.diff(shards) < 0).any():
-            order = np.argsort(shards, kind="stable")
+        if (samples[1:] < samples[:-1]).any():
+            order = np.argsort(samples, kind="stable")
             back = np.empty_like(order)
             back[order] = np.arange(len(order))
-            samples, shards = samples[order], shards[order]
-        cuts = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(samples)]
-        return samples, back, [(int(shards[a]), slice(a, b)) for a, b in pairwise(cuts) if a < b]
+            samples = samples[order]
+        if not len(samples):
+            return samples, back, []
+        ends = [samples[0], samples[-1]]
+        first, last = (np.searchsorted(self.starts, ends, side="right") - 1).tolist()
+        inner = np.searchsorted(samples, self.starts[first + 1 : last + 1]).tolist()
+        parts = pairwise([0, *inner, len(samples)])
+        return samples, back, [(first + n, slice(a, b)) for n, (a, b) in enumerate(parts) if a < b]
 
     def tokens_of(
         self, samples: Int64, runs: list[tuple[int, slice]]
     ) -> NDArray[np.unsignedinteger[Any]]:
-        """The tokens (n, T) of samples that stand by shards."""
+        """The tokens (n, T) of samples in the order of the disk."""
         dtype = self.entries[0]["files"]["tokens"]["dtype"] if self.entries else "uint16"
         tokens = np.empty((len(samples), self.sequence_length), dtype)
         for shard, part in runs:
