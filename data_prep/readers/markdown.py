@@ -22,7 +22,8 @@ FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n.*?\n\1[ \t]*(\n|\Z)", re.DOTA
 PARSER = MarkdownIt("commonmark").enable("table")
 BREAKS = {"softbreak": "\n", "hardbreak": "\n"}
 CELL_ENDS = ("th_close", "td_close")
-CLOSE = ("bullet_list_close", "ordered_list_close", "table_close", "thead_close", "tbody_close")
+CLOSE = ("bullet_list_close", "ordered_list_close", "table_close")
+SILENT = ("list_item_close", "thead_close", "tbody_close")
 
 
 class Params(Source):
@@ -77,7 +78,7 @@ def plain(markdown: str, keep_code: bool) -> str:
             found[-1] = "\n"
         elif token.type in CLOSE or (token.type == "paragraph_close" and token.hidden):
             found.append("\n")
-        elif token.type.endswith("_close") and token.type != "list_item_close":
+        elif token.type.endswith("_close") and token.type not in SILENT:
             found.append("\n\n")
     return re.sub(r"\n{3,}", "\n\n", "".join(found)).strip("\n")
 
