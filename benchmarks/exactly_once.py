@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,14 @@ def killed_round(output: Path, label: str, clean: Clean, seed: int, most: int) -
     rng = random.Random(f"exactly once {seed}")
     kills: list[Kill] = []
     for _ in range(min(rng.randint(1, MAX_KILLS), most)):
-        workers, target = rng.choice(WORKERS), rng.choice(("main", "worker", "all"))
+        workers = rng.choice(list(clean.seconds))
+        target = rng.choice(("main", "worker", "all"))
         moment = rng.uniform(0, clean.seconds[workers])
         process = start(clean.recipe, output, workers)
         if not killed(process, moment, target, rng):
             break  # it was done before
         kills.append(Kill(seed, label, workers, target, round(moment, 3), reached(output)))
-    last = rng.choice(WORKERS)
+    last = rng.choice(list(clean.seconds))
     if start(clean.recipe, output, last).wait():
         raise SystemExit(f"round {seed}: the last build failed; see {output}")
     now = content(output / "data")
@@ -202,14 +203,14 @@ def prepare(folder: Path) -> dict[str, Clean]:
         recipe = folder / f"{label}.toml"
         text = RECIPE.format(sources=sources, dedup=dedup, tokenizer=tokenizer)
         recipe.write_text(text, encoding="utf-8")
-        found[label] = clean_builds(recipe, folder, label)
+        found[label] = clean_builds(recipe, folder, label, WORKERS)
     return found
 
 
-def clean_builds(recipe: Path, folder: Path, label: str) -> Clean:
+def clean_builds(recipe: Path, folder: Path, label: str, counts: Sequence[int]) -> Clean:
     """Builds by each number of workers; all must write the same."""
     seconds, contents = {}, {}
-    for workers in WORKERS:
+    for workers in counts:
         started = time.perf_counter()
         if start(recipe, folder / f"{label}-{workers}", workers).wait():
             raise SystemExit(recipe.with_suffix(".log").read_text(encoding="utf-8")[-3000:])

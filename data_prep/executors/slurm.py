@@ -41,7 +41,6 @@ LOG_CHARACTERS = 2000
 @contextmanager
 def opened(launch: Launch, work: Work) -> Iterator[executor.Run]:
     """A queue for passes; what is still in it at the end of the block is cancelled."""
-    arrays.end_orphans(work.folder)
     count = min(executor.num_workers(launch), arrays.max_count())
     spool = work.folder / arrays.SPOOL
     spool.mkdir()
