@@ -28,6 +28,8 @@ from runtime.config import Positive
 from runtime.errors import DataError
 from runtime.recipe import RecipeTable
 
+ONE_FILE_WORDS = 1000  # a single example longer than this is a file that was not taken apart
+
 
 class Decontaminate(RecipeTable):
     """Which evaluation sets must not be trained on, and what counts as containing one."""
@@ -59,12 +61,18 @@ class Index:
 
     def words_of_sets(self, table: Decontaminate) -> Iterator[list[str]]:
         for name, params in table.sets.items():
-            count = 0
+            count, longest = 0, 0
             for words in examples(name, params):
-                count += 1
+                count, longest = count + 1, max(longest, len(words))
                 yield words
             if not count:
                 raise DataError(f"decontaminate.sets.{name} holds no example; check its path")
+            if count == 1 and longest > ONE_FILE_WORDS:
+                raise DataError(
+                    f"decontaminate.sets.{name} is read as one example of {longest:,} words; say "
+                    'what an example is: sentences_per_document = 1 (conll), document = "line" '
+                    "or another reader"
+                )
             self.sizes.append(count)
 
     def by_set(self, numbers: Iterable[int]) -> dict[str, list[int]]:

@@ -146,9 +146,24 @@ def test_a_set_must_be_whole(tmp_path: Path) -> None:
     (tmp_path / "ask.jsonl").write_text("")
     with pytest.raises(DataError, match="holds no example"):
         decontaminator(wanted.model_copy(update={"ngram": 11}))
+    (tmp_path / "ask.jsonl").write_text(json.dumps({"text": "word " * 1001}))
+    with pytest.raises(DataError, match=r"one example of 1,001 words; say what an example is"):
+        decontaminator(wanted.model_copy(update={"ngram": 10}))
     (tmp_path / "ask.jsonl").unlink()
     with pytest.raises(DataError, match=r"decontaminate\.sets\.ask: no file"):
         decontamination.inputs(wanted)
+
+
+def test_a_conll_set_is_searched_by_sentence(tmp_path: Path) -> None:
+    sentence = [*MIDDLE.replace("still", "still ,").split(), "."]
+    lines = "".join(f"{word}\tO\n" for word in sentence) + "\nA\tO\nplace\tO\n"
+    (tmp_path / "test.conll").write_text(lines)
+    ner = {"reader": "conll", "path": str(tmp_path / "test.conll"), "sentences_per_document": 1}
+    wanted = Decontaminate.model_validate_json(json.dumps({"sets": {"ner": ner}}))
+    assert reason(wanted, f"Untokenised: {MIDDLE}.") == "contaminated: ner"
+    checker = decontaminator(wanted)
+    assert checker is not None
+    assert checker.journal()["ner"]["examples"] == 2
 
 
 def test_min_words_may_not_exceed_the_ngram() -> None:
