@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from data_prep import executor, packing, repack
+from data_prep import card, executor, packing, repack
 from data_prep.commands import build
 from runtime import recipe
 from runtime.config import Launch
@@ -27,8 +27,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(found: Namespace) -> None:
     table = changed(repack.packing_of(found.folder), found.overrides)
     manifest = repack.repack(found.folder, found.output, table, executor.num_workers(Launch()))
+    if (found.folder / card.CARD).is_file() and not (found.output / card.CARD).is_file():
+        card.write(found.output, card.repacked(card.load(found.folder), manifest))
     build.show(manifest)
-    print(f"corpus: {found.output}")
+    print(f"corpus: {found.output}  card: {found.output / 'card.html'}")
 
 
 def changed(table: packing.Packing, overrides: list[str]) -> packing.Packing:

@@ -55,6 +55,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(found: Namespace) -> None:
     folder: Path = found.folder
     manifest = verify.read_manifest(folder)
+    if "repacked_from" in manifest:
+        raise DataError(verify.repack_again(folder, manifest))
     known = {wanted.name: wanted for wanted in all_shards(manifest)}
     unknown = [name for name in found.shards if name not in known]
     if unknown:

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import Any
 
 import xxhash
@@ -127,8 +127,19 @@ def report(folder: Path, manifest: dict[str, Any], damages: list[Damage]) -> str
     """All damages and what to do about them."""
     shards = list(dict.fromkeys(damage.shard for damage in damages))
     lines = [f"{len(shards)} shards of {folder} are damaged", *(item.message for item in damages)]
-    if "config" in manifest and "inputs" in manifest and "repacked" not in manifest:
-        names = " ".join(quote(shard) for shard in shards)
-        command = f"python -m data_prep repair {quote(str(folder))} {names}"
-        return "\n".join([*lines, "repair just them, from the inputs they came from:", command])
-    return "\n".join([*lines, f"to repair: {AGAIN}"])
+    if "repacked_from" in manifest:
+        return "\n".join([*lines, repack_again(folder, manifest)])
+    names = " ".join(quote(shard) for shard in shards)
+    command = f"python -m data_prep repair {quote(str(folder))} {names}"
+    return "\n".join([*lines, "repair just them, from the inputs they came from:", command])
+
+
+def repack_again(folder: Path, manifest: dict[str, Any]) -> str:
+    """What to do about a corpus that was made from another one's shards."""
+    record = folder / "run.json"
+    found = provenance.read_json(record)["command"][1:] if record.is_file() else []
+    command = f"python -m data_prep {join(found or ['repack', 'FOLDER', str(folder)])}"
+    return (
+        f"it was repacked from the corpus {manifest['repacked_from']}: remove {folder}, then run "
+        f"the same again:\n{command}"
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_prep import card as cards
 from data_prep.__main__ import COMMANDS, main
 from data_prep.commands.inspect import printable
 from data_prep.encoding import document_hash
@@ -160,3 +161,38 @@ def test_train_tokenizer_is_the_one_of_the_build(
     assert content(tmp_path / "out" / "data") == content(folder)
     assert main(["train-tokenizer", str(recipe), *other]) == 0
     assert "of the finished corpus" in capsys.readouterr().out
+
+
+def test_repack_is_what_a_build_would_have_made(
+    recipe: Path, folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    entry = Corpus(folder).manifest["sources"]["first"]["splits"]["train"]["shards"][0]
+    if "starts" not in entry["files"]:
+        pytest.skip("the shards do not say where segments stood in their texts")
+    other = tmp_path / "repacked"
+    assert main(["repack", str(folder), str(other), "packing.sequence_length=128"]) == 0
+    built = [f'output="{tmp_path}/out"', "launch.workers=1", "packing.sequence_length=128"]
+    assert main([str(recipe), *built]) == 0
+    assert content(other / "sources") == content(tmp_path / "out" / "data" / "sources")
+    assert cards.load(other).repacked_from == Corpus(folder).fingerprint
+    assert main(["verify", str(other)]) == 0
+    (other / "sources/first/train-00000.tokens.npy").unlink()
+    capsys.readouterr()
+    assert main(["verify", str(other)]) == 3
+    error = capsys.readouterr().err
+    assert f"it was repacked from the corpus {Corpus(folder).fingerprint}: remove {other}" in error
+    assert main(["repair", str(other), "first/train-00000"]) == 3
+
+
+def test_repack_refuses_what_shards_cannot_tell(
+    folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    for override, words in (
+        ("packing.valid_share=0.5", "needs the raw text"),
+        ("seed=3", "keys of [packing] only"),
+        ("packing.sequence_length='long'", "packing.sequence_length"),
+        ("packing.sequence=5", "did you mean `sequence_length`?"),
+    ):
+        assert main(["repack", str(folder), str(tmp_path / "other"), override]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

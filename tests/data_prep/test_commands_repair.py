@@ -2,6 +2,9 @@
 
 import os
 import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,31 @@ Captured = pytest.CaptureFixture[str]
 STEM = "sources/first/train-00001"
 
 
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The inputs of a corpus, and the corpus as it was built from them."""
+    place = tmp_path_factory.mktemp("repair")
+    assert main([str(write_corpus_recipe(place)), "launch.workers=1"]) == 0
+    return place
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    assert main([str(write_corpus_recipe(tmp_path)), "launch.workers=1"]) == 0
-    return tmp_path / "out" / "data"
+def folder(project: Path, tmp_path: Path) -> Path:
+    """A copy of the corpus to be damaged."""
+    return shutil.copytree(project / "out" / "data", tmp_path / "data")
+
+
+@contextmanager
+def changed(path: Path, content: bytes) -> Iterator[None]:
+    """An input file with other content of the same time, until the block ends."""
+    original, stat = path.read_bytes(), path.stat()
+    try:
+        path.write_bytes(content)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        yield
+    finally:
+        path.write_bytes(original)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def flip(path: Path, place: int) -> None:
@@ -49,6 +73,42 @@ def test_a_flipped_bit(folder: Path, capsys: Captured) -> None:
     assert content(folder) == before
     assert main(["verify", str(folder)]) == 0
     assert not (folder.parent / "data.repair").exists()
+
+
+MORE = """
+[dedup]
+lines = true
+near = true
+near_threshold = 0.5
+[[augment.steps]]
+step = "sentence_shuffle"
+[clean]
+steps = [{step = "unicode"}]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("more", "has_tokenizer"), [(MORE, False), ("", True)])
+def test_all_shards_by_every_way_of_building(
+    tmp_path: Path, more: str, has_tokenizer: bool, capsys: Captured
+) -> None:
+    """One pass or two, with copies and lines cut out and documents added."""
+    recipe = write_corpus_recipe(tmp_path)
+    text = recipe.read_text() + more
+    if has_tokenizer:
+        assert main(["train-tokenizer", str(recipe), f'output="{tmp_path}/first"']) == 0
+        place = capsys.readouterr().out.splitlines()[-1].removeprefix("tokenizer: ")
+        text = text.replace("vocab_size = 512", f'path = "{place}"')
+    recipe.write_text(text)
+    assert main([str(recipe), "launch.workers=1"]) == 0
+    folder = tmp_path / "out" / "data"
+    before = content(folder)
+    for path in folder.glob("sources/*/*.npy"):
+        path.unlink()
+    capsys.readouterr()
+    assert main(["verify", str(folder)]) == 3
+    assert main(repair_command(capsys.readouterr().err)) == 0
+    assert content(folder) == before
 
 
 def test_every_kind_of_damage_is_listed_at_once(folder: Path, capsys: Captured) -> None:
@@ -98,30 +158,29 @@ def test_an_interrupted_repair_of_others_leaves_nothing_behind(folder: Path) -> 
     assert content(folder) == before
 
 
-def test_changed_inputs_are_refused(folder: Path, capsys: Captured) -> None:
-    source = folder.parent.parent / "second.jsonl"
-    original, stat = source.read_bytes(), source.stat()
+def test_changed_inputs_are_refused(project: Path, folder: Path, capsys: Captured) -> None:
+    source = project / "second.jsonl"
     flip(folder / f"{STEM}.tokens.npy", 300)
     damaged = content(folder)
-    source.write_bytes(original + b'{"id": "new", "text": "more"}\n')
-    assert main(["repair", str(folder), "first/train-00001"]) == 3
-    assert "are not what they were" in capsys.readouterr().err
-    source.unlink()
-    assert main(["repair", str(folder), "first/train-00001"]) == 3
-    assert "no file at" in capsys.readouterr().err
-    source.write_bytes(original)
-    os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with changed(source, source.read_bytes() + b'{"id": "new", "text": "more"}\n'):
+        assert main(["repair", str(folder), "first/train-00001"]) == 3
+        assert "are not what they were" in capsys.readouterr().err
+    with changed(source, b""):
+        source.unlink()
+        assert main(["repair", str(folder), "first/train-00001"]) == 3
+        assert "no file at" in capsys.readouterr().err
+        source.touch()
     assert content(folder) == damaged
     assert main(["repair", str(folder), "first/train-00001"]) == 0
 
 
-def test_an_input_changed_in_secret_replaces_nothing(folder: Path, capsys: Captured) -> None:
-    source = folder.parent.parent / "first.jsonl"
-    stat = source.stat()
-    source.write_bytes(source.read_bytes().replace(b"river", b"liver"))
-    os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+def test_an_input_changed_in_secret_replaces_nothing(
+    project: Path, folder: Path, capsys: Captured
+) -> None:
+    source = project / "first.jsonl"
     before = content(folder)
-    assert main(["repair", str(folder), "first/train-00001"]) == 3
+    with changed(source, source.read_bytes().replace(b"river", b"liver")):
+        assert main(["repair", str(folder), "first/train-00001"]) == 3
     assert "came out otherwise" in capsys.readouterr().err
     assert content(folder) == before
 
