@@ -47,16 +47,15 @@ class LinePrints:
     def add(self, text: str) -> None:
         """Take the next document."""
         self.sizes.append(len(text))
-        lines = text.split("\n")
-        least = self.min_characters
+        lines, least = text.split("\n"), self.min_characters
         numbers = [number for number, line in enumerate(lines) if len(line) >= least]
         stripped = [lines[number].strip() for number in numbers]
-        is_long = [len(line) >= least for line in stripped]
-        if not all(is_long):
+        if min(map(len, stripped), default=least) < least:
+            is_long = [len(line) >= least for line in stripped]
             numbers, stripped = list(compress(numbers, is_long)), list(compress(stripped, is_long))
         self.hashes += b"".join(map(xxhash.xxh3_64_digest, map(str.encode, stripped)))
-        self.numbers.extend(numbers)
-        self.characters.extend([len(lines[number]) + 1 for number in numbers])
+        self.numbers.fromlist(numbers)
+        self.characters.extend(map(len, map(lines.__getitem__, numbers)))
         self.counts.append(len(numbers))
 
     def skip(self, text: str) -> None:
@@ -70,7 +69,7 @@ class LinePrints:
         rows["hash"] = np.frombuffer(self.hashes, ">u8")
         rows["document"] = np.repeat(np.arange(len(self.counts)), self.counts)
         rows["line"] = self.numbers
-        rows["characters"] = self.characters
+        rows["characters"] = np.array(self.characters, np.uint32) + 1  # the newline
         save_sorted(work.path(name, ".lines.bin"), rows)
         save_array(work.path(name, ".characters.npy"), np.array(self.sizes, np.uint32))
 

@@ -60,3 +60,15 @@ def test_removed_lines_of_some_documents(tmp_path: Path) -> None:
     assert list(removed.without(np.array([0, 1, 4]), texts)) == ["a\nb\nc", "e", "g"]
     assert list(removed.without(np.array([2, 3]), texts[:2])) == texts[:2]
     assert list(Removed.load(work, "other/000000").without(np.array([0]), ["a"])) == ["a"]
+
+
+def test_a_line_is_the_same_in_any_text(tmp_path: Path) -> None:
+    prints = LinePrints(5)
+    prints.add("\x1c a line \t\x1f\nother")
+    prints.add("a line\r\n数")
+    work = Work(tmp_path)
+    prints.save(work, "read/one/000000")
+    rows = np.sort(np.fromfile(tmp_path / "read/one/000000.lines.bin", LINE), order="document")
+    own = [row["hash"] for row in rows if row["line"] == 0]
+    assert len(rows) == 3
+    assert own[0] == own[1] == xxhash.xxh3_64_intdigest(b"a line")
