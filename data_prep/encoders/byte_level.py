@@ -35,7 +35,7 @@ class ByteLevel:
         bare = json.dumps(description | {"added_tokens": [], "post_processor": None})
         try:
             return cls(gigatoken_rs.load_hf_json(bare), reference.dtype)
-        except ValueError:  # a pre-tokenizer or normalizer it does not know
+        except (RuntimeError, ValueError):  # a pre-tokenizer or normalizer it does not know
             return None
 
     def encode(self, texts: Sequence[str]) -> Encoded:
