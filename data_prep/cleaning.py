@@ -4,16 +4,22 @@ A step is a module in `data_prep/clean/` with a `Params(Step)` table and
 `clean(document, params) -> Document | Reject`, a pure function.
 """
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from typing import Annotated, Any, cast
 
 from pydantic import Field, SerializeAsAny
 
-from data_prep.documents import Document, Reject
+from data_prep.documents import Document, Reject, drop
 from runtime import plugins
 from runtime.recipe import RecipeTable
 
 STEPS = "data_prep.clean"
+
+BLANK_LINES = re.compile(r"\n{3,}")
+Share = Annotated[float, Field(ge=0, le=1)]  # threshold of a rule
 
 
 class Step(RecipeTable):
@@ -54,3 +60,24 @@ def apply(steps: Prepared, document: Document) -> Document | Reject:
 def clean(document: Document, table: Clean) -> Document | Reject:
     """One document through the steps of a recipe."""
     return apply(steps_of(table), document)
+
+
+@cache
+def function_of(step: str) -> Callable[[Document, Step], Document | Reject]:
+    """The function of a step: looked up once, for it runs for every document."""
+    function: Callable[[Document, Step], Document | Reject] = plugins.find(STEPS, step).clean
+    return function
+
+
+def with_lines(document: Document, lines: list[str], step: str) -> Document | Reject:
+    """The document with these of its lines alone, or a reject if they are blank.
+
+    Blank lines that come together because a line between them is gone become one.
+    """
+    text = "\n".join(lines)
+    if "\n\n\n" in text:
+        text = BLANK_LINES.sub("\n\n", text)
+    text = text.strip("\n")
+    if not text or text.isspace():
+        return drop(document, f"{step}: no line is left")
+    return document if text == document.text else replace(document, text=text)
