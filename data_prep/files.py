@@ -17,13 +17,19 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from data_prep.compression import SIGNATURE_BYTES, Unpacked, ending_of, ending_of_content
+from data_prep.compression import (
+    SIGNATURE_BYTES,
+    Damaged,
+    Unpacked,
+    ending_of,
+    ending_of_content,
+)
 from data_prep.encodings import encoding_of
 from data_prep.local_files import list_local
 from data_prep.sources import InputFile, Part, Source
 from runtime.errors import DataError
 
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 18
 REQUEST_BYTES = 1 << 23  # asked of a remote store at once
 PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 VERSION_KEYS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified", "Content-MD5", "Digest")
@@ -226,6 +232,9 @@ def open_part(
         file = open_file(part.path, params.max_compression_ratio)
     try:
         yield file
+    except Damaged:
+        check_version(part)  # a file that is being written looks damaged
+        raise
     except OSError as error:
         raise unreadable(part.path, error) from None
     finally:

@@ -17,6 +17,7 @@ BLOCK_BYTES = 1 << 20
 BLANK = re.compile(rb"[ \t\r\n]*")
 STRUCTURE = re.compile(rb'["\[\]{}]')
 QUOTE = re.compile(rb'["\\]')
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 SCALAR_END = re.compile(rb"[\s,\]}]")
 CORRUPT = "corrupt JSON"
 
@@ -91,6 +92,9 @@ class Values:
                 raise Damaged("truncated: the file ends inside a value")
 
     def string(self) -> Iterator[bytes]:
+        if whole := STRING.match(self.buffer, self.place):  # all of it has been read
+            yield self.advance(whole.end() - self.place)
+            return
         yield self.advance(1)
         while True:
             yield from self.until(QUOTE)
