@@ -23,7 +23,7 @@ from runtime import recipe as recipes
 from tests.data_prep.conftest import ROOT, content, write_corpus_recipe
 
 PUBLISHING = ("replace", "rename", "unlink", "rmdir")  # what changes names in a file system
-SEEDS = (0, 1, 2, 3, 4, 5)
+SEEDS = (0, 1, 2, 3, 4, 5)  # of the rounds
 
 
 class Stopped(BaseException):
@@ -40,9 +40,19 @@ def kills() -> ModuleType:
         sys.path.pop(0)
 
 
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe with an existing tokenizer, which is trained only once here."""
+    path = write_corpus_recipe(tmp_path_factory.mktemp("kills"))
+    run(path, f'output="{path.parent}/trained"')
+    existing = f'path = "{path.parent}/trained/data/tokenizer"'
+    path.write_text(path.read_text().replace("vocab_size = 512", existing))
+    return path
+
+
 @pytest.mark.slow
-def test_kills_at_random_moments(kills: ModuleType, tmp_path: Path) -> None:
-    clean = kills.clean_builds(write_corpus_recipe(tmp_path), tmp_path, "clean", (1, 3))
+def test_kills_at_random_moments(kills: ModuleType, recipe: Path, tmp_path: Path) -> None:
+    clean = kills.clean_builds(recipe, tmp_path, "clean", (1, 3))
     done = 0
     for seed in SEEDS:
         found = kills.killed_round(tmp_path / "round", "tiny", clean, seed, 2)
@@ -52,34 +62,33 @@ def test_kills_at_random_moments(kills: ModuleType, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def almost_published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A folder with a recipe, the finished corpus of other inputs, and all passes of its own done;
-    and the corpus it should come to."""
-    folder = tmp_path_factory.mktemp("almost")
-    recipe = write_corpus_recipe(folder)
+def almost_published(recipe: Path) -> tuple[Path, Path]:
+    """The output folder of a recipe with the finished corpus of other inputs, and all passes of its
+    own done; and the corpus it should come to."""
+    folder = recipe.parent
     run(recipe, f'output="{folder}/clean"')
-    run(recipe, "packing.sequence_length=32")
+    run(recipe, f'output="{folder}/almost"', "packing.sequence_length=32")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "publish", stop)
         with pytest.raises(Stopped):
-            run(recipe)
-    return folder, folder / "clean" / "data"
+            run(recipe, f'output="{folder}/almost"')
+    return folder / "almost", folder / "clean" / "data"
 
 
 @pytest.mark.slow
 def test_an_end_at_any_step_of_publishing(
-    almost_published: tuple[Path, Path], tmp_path: Path
+    recipe: Path, almost_published: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    folder, clean = almost_published
+    almost, clean = almost_published
     steps = [*range(12), *sorted(random.Random(0).sample(range(12, 60), 6))]
     for step in steps:
         output = f'output="{tmp_path}/{step}"'
-        shutil.copytree(folder / "out", tmp_path / str(step))
+        shutil.copytree(almost, tmp_path / str(step))
         with pytest.MonkeyPatch.context() as patch:
             stop_at(patch, step)
             with pytest.raises(Stopped):
-                run(folder / "recipe.toml", output)
-        run(folder / "recipe.toml", output)
+                run(recipe, output)
+        run(recipe, output)
         assert content(tmp_path / str(step) / "data") == content(clean), f"step {step}"
         left = {path.name for path in (tmp_path / str(step)).iterdir()}
         assert left - {".data.work.lock"} == {"data"}, f"step {step}"
