@@ -73,18 +73,13 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
         plan.folder,
         identity(recipe, corpus, table, batch),
     )
-    decontamination = decontamination_of(table, corpus)
-    facts = {
-        "data": corpus.fingerprint,
-        "recipe": recipe.name,
-        "step": position.step,
-        "decontamination": decontamination,
-    }
+    seen = {"data": corpus.fingerprint, "decontamination": decontamination_of(table, corpus)}
+    facts = {**seen, "recipe": recipe.name, "step": position.step}
     export.export(
         engine, objective.model, "model.", corpus.tokenizer.folder, plan.folder / "export", facts
     )
     if processes.rank() == 0:
-        write_manifest(plan, position, engine, corpus, decontamination, time.time() - started)
+        write_manifest(plan, position, engine, corpus, seen, time.time() - started)
 
 
 def training_batches(
@@ -148,7 +143,7 @@ def write_manifest(
     position: checkpoint.Position,
     engine: Engine,
     corpus: Corpus,
-    decontamination: dict[str, Any] | None,
+    seen: dict[str, Any],
     seconds: float,
 ) -> None:
     """The stage is done when this file stands."""
@@ -156,9 +151,8 @@ def write_manifest(
         "format": "textmill-pretrain",
         "version": 1,
         "inputs": plan.inputs,
-        "data": corpus.fingerprint,
+        **seen,  # the fingerprint of the data, and what is known of evaluation sets in it
         "tokenizer": corpus.tokenizer.fingerprint,
-        "decontamination": decontamination,  # by evaluation set; None: not known
         "position": asdict(position),
         "num_parameters": engine.num_parameters(),
         "world_size": processes.world_size(),
