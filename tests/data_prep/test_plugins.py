@@ -40,10 +40,11 @@ def write(reader: str, folder: Path) -> Path:
         return folder if reader == "hub" else path
     if reader == "json":
         path.write_text(json.dumps([{"text": text} for text in TEXTS], indent=1))
-    elif reader in ("csv", "tsv"):
+    elif reader == "tsv":
+        path.write_text("text\n" + "".join(f"{text}\n" for text in expected(reader)))
+    elif reader == "csv":
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter="," if reader == "csv" else "\t")
-            writer.writerows([["text"], *([text] for text in TEXTS)])
+            csv.writer(file).writerows([["text"], *([text] for text in TEXTS)])
     elif reader in FILE_A_TEXT:
         ending, form = FILE_A_TEXT[reader]
         for number, text in enumerate(TEXTS):
@@ -67,8 +68,10 @@ def wet_record(text: str) -> bytes:
 
 
 def expected(reader: str) -> list[str]:
-    """What a reader makes of the texts: formats that know words only keep no runs of spaces."""
+    """What a reader makes of the texts: what a format cannot hold is a space."""
     is_of_words = reader in ("conll", "html")
+    if reader == "tsv":
+        return [text.replace("\t", " ") for text in TEXTS]
     return [" ".join(text.split()) if is_of_words else text for text in TEXTS]
 
 

@@ -100,10 +100,10 @@ def test_json_damage(tmp_path: Path) -> None:
 def test_tsv(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text('n\ttext\n1\tplain\n2\t"with\ta tab"\n')
-    assert texts_of(pairs(source("tsv", path))) == ["plain", "with\ta tab"]
+    assert texts_of(pairs(source("tsv", path, quotes=True))) == ["plain", "with\ta tab"]
     plain = tmp_path / "b.tsv"
-    plain.write_text('n\ttext\n1\t6" of "rain\n')
-    assert texts_of(pairs(source("csv", plain, quotes=False))) == ['6" of "rain']
+    plain.write_text('n\ttext\n1\t6" of "rain\n2\t"open\n')
+    assert texts_of(pairs(source("tsv", plain))) == ['6" of "rain', '"open']
 
 
 MARKDOWN = """---
