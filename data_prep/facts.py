@@ -85,9 +85,10 @@ class Facts:
         if self.text.isascii():  # what is left without all but letters and white space
             return len(self.lowered.translate(SPACE_OR_SAME, NEITHER).split())
         rest = [word for word in filterfalse(str.isalpha, self.words) if not word[0].isalpha()]
+        if self.num_alone:  # vowel signs of such scripts are no letters by themselves
+            rest = [word for word in rest if len(word) > 1 or not is_alone(word)]
         return len(self.words) - sum(
-            not any(map(str.isalpha, word)) and not (len(word) == 1 and is_alone(word))
-            for word in rest
+            [len(word) == 1 or not any(map(str.isalpha, word)) for word in rest]
         )
 
     @property

@@ -27,8 +27,8 @@ IBAN_COUNTRIES = """
 IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in IBAN_COUNTRIES.split()}
 GLOBAL_UNICAST = 1  # the first three bits of public IPv6 addresses, RFC 4291
 
-# ASCII only: a number between Chinese characters is a number. Every pattern begins where no other character of its kind stands before, so that a search stays
-# linear on text without spaces.
+# Every pattern begins where no other character of its kind stands before, so that a search stays
+# linear on text without spaces. ASCII only: a number between Chinese characters is a number.
 EMAIL = re.compile(
     r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,6}[a-z]{2,24}(?![\w@])",
     re.ASCII | re.IGNORECASE,
