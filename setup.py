@@ -27,6 +27,7 @@ setup(
         "slurm",
     ],
     package_data={
+        "data_prep": ["*.jinja"],
         "launch": ["*.jinja"],
         "ds_configs": ["*.json"],
         "recipes": ["*.toml", "*.py"],

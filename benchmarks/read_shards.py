@@ -70,7 +70,7 @@ def write(folder: Path, num_samples: int) -> tuple[Reader, np.ndarray]:
         starts = np.arange(len(lengths)) * T
         entries.append(
             shards.write_shard(
-                folder, f"train-{number:05d}", tokens, lengths, offsets, documents, starts
+                folder, f"train-{number:05d}", [tokens], lengths, offsets, documents, starts
             )
         )
     facts = {"num_samples": num_samples, "num_tokens": 0, "num_documents": 0, "shards": entries}

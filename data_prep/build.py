@@ -93,14 +93,21 @@ def build(recipe: Recipe, plan: Plan) -> dict[str, Any]:
 
 
 def train_tokenizer(recipe: Recipe, plan: Plan) -> Path:
-    """Read the corpus as far as its tokenizer needs; return the tokenizer's folder in the work
-    folder. A build of the same recipe goes on from there."""
+    """Read the corpus as far as its tokenizer needs; return the tokenizer's folder, which is
+    `output/tokenizer`. A build of the same recipe goes on from the work done for it."""
     with opened(recipe, plan) as current:
         if ready_tokenizer(current) is None:
             read_all(current, None)
             merge_copies(current)
             trained_tokenizer(current)
-        return tokenizer_folder(current.work)
+        folder = recipe.output / "tokenizer"
+        unfinished = folder.with_name(f".{folder.name}.tmp")
+        for old in (unfinished, folder):
+            if old.exists():
+                shutil.rmtree(old)
+        shutil.copytree(tokenizer_folder(current.work), unfinished)
+        unfinished.replace(folder)
+    return folder
 
 
 @contextmanager
@@ -223,7 +230,7 @@ def shard_all(current: Build, facts: TokenizerFacts) -> Journals:
         for job in sharding.jobs_of(current.work, name, current.of(name), facts, packing)
     ]
     tokens = [packing.shard_tokens] * len(jobs)
-    written = run_pass(current, "shard", sharding.write, jobs, tokens)
+    written = run_pass(current, "shard", sharding.write, jobs, tokens, " tokens")
     return by_source((f"{job.source}/{job.split}" for job in jobs), written)
 
 
@@ -233,12 +240,13 @@ def run_pass(
     function: Callable[[J], dict[str, Any]],
     jobs: Sequence[J],
     sizes: Sequence[int],
+    size_unit: str = "B",
 ) -> list[dict[str, Any]]:
     """Run the jobs that have no journal yet; return all journals in the order of the jobs."""
     journals = [current.work.journal(job.name) for job in jobs]
     todo = [number for number, journal in enumerate(journals) if journal is None]
     if todo:
-        with current.progress.track(title, sizes, todo) as advance:
+        with current.progress.track(title, sizes, todo, size_unit=size_unit) as advance:
             names = [jobs[number].name for number in todo]
             for place, journal in current.run(function, [jobs[n] for n in todo], names):
                 journals[todo[place]] = journal
@@ -258,9 +266,9 @@ def publish(
 ) -> None:
     """Write card and manifest, and give the corpus its name in one rename."""
     corpus = work.folder / "corpus"
-    remove_temporary(corpus)
     if (work.folder / "keep").exists():
         (work.folder / "keep").rename(corpus / DECISIONS)
+    remove_temporary(corpus)
     card.write(corpus, facts)
     run = provenance.run_record() | {"seconds": round(time.time() - started, 1)}
     provenance.write_json(corpus / "run.json", run)

@@ -31,6 +31,7 @@ class Recipe(runtime.config.Recipe):
     def names_known_sources(self) -> Self:
         for place, weights in (
             ("mixture.weights", self.mixture.weights),
+            ("mixture.max_epochs", self.mixture.max_epochs),
             ("tokenizer.source_weights", self.tokenizer.source_weights),
         ):
             unknown = sorted(set(weights) - set(self.sources))

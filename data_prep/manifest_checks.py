@@ -76,7 +76,7 @@ def check_shard(shard: Entry, sequence_length: int) -> None:
         "documents": segments,
         "starts": segments,
     }
-    if set(shard["files"]) | {"starts"} != set(rows):
+    if set(shard["files"]) != set(rows):
         raise ValueError(f"files {sorted(shard['files'])}, expected {sorted(rows)}")
     for kind, file in shard["files"].items():
         check_file(kind, file, rows[kind])

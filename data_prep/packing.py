@@ -14,7 +14,6 @@ about `shard_tokens`, fixed by recipe and input, so the result does not depend o
 import heapq
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -28,7 +27,6 @@ from runtime.recipe import RecipeTable
 NUM_SEPARATORS = 2
 PADDING_GOAL = 0.001  # share of all positions
 SMALLEST_GAP = 8  # tokens; no rest is cut into smaller pieces
-COPY_TOKENS = 1 << 22  # moved at a time, which bounds the memory of the index arrays
 
 Int64 = NDArray[np.int64]
 
@@ -78,17 +76,6 @@ class Segments:
         return Segments(
             self.document[order], self.start[order], self.length[order], self.sample[order]
         )
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The arrays of a shard; see `data_prep/shards.py`."""
-
-    tokens: NDArray[Any]
-    lengths: NDArray[np.int32]
-    offsets: Int64
-    documents: Int64  # number of each segment's document
-    num_cut: int  # documents in more than one segment
 
 
 def pack(lengths: Int64, packing: Packing) -> Segments:
@@ -264,34 +251,3 @@ def concat(lengths: Int64, sequence_length: int) -> Segments:
     owner = np.searchsorted(first, start, side="right") - 1
     sample = np.searchsorted(np.array(cuts, np.int64), start, side="right") - 1
     return Segments(owner, start - first[owner], length, sample)
-
-
-def compose(
-    texts: NDArray[Any], lengths: Int64, segments: Segments, sequence_length: int,
-    cls_id: int, sep_id: int, pad_id: int,
-) -> Packed:  # fmt: skip
-    """Write the segments (in order) of texts, which stand one after the other, into samples."""
-    sizes = segments.length + NUM_SEPARATORS
-    ends = np.cumsum(sizes)
-    counts = np.bincount(segments.sample, minlength=segments.num_samples)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    before = (ends - sizes)[offsets[:-1]]  # tokens in earlier samples
-    target = segments.sample * sequence_length + (ends - sizes) - before[segments.sample]
-    source = (np.cumsum(lengths) - lengths)[segments.document] + segments.start
-    tokens = np.full(segments.num_samples * sequence_length, pad_id, texts.dtype)
-    tokens[target] = cls_id
-    tokens[target + sizes - 1] = sep_id
-    chunks = np.searchsorted(ends, np.arange(0, int(sizes.sum()) + COPY_TOKENS, COPY_TOKENS))
-    for begin, end in pairwise(chunks.tolist()):
-        part = slice(begin, end)
-        tokens[ranges(target[part] + 1, segments.length[part])] = texts[
-            ranges(source[part], segments.length[part])
-        ]
-    parts = np.bincount(segments.document, minlength=len(lengths))
-    return Packed(
-        tokens.reshape(-1, sequence_length),
-        sizes.astype(np.int32),
-        offsets,
-        segments.document,
-        int((parts > 1).sum()),
-    )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import packing, shards
+from data_prep import composing
 from data_prep.encoding import encoded, token_type
 from data_prep.packing import NUM_SEPARATORS, Packing
 from data_prep.selecting import in_split
@@ -89,29 +89,16 @@ def groups(
 
 def write(job: ShardJob) -> dict[str, Any]:
     """Pack one group and write its shard; return its journal, which is its manifest entry."""
-    facts, table = job.tokenizer, job.packing
     texts, lengths, documents = load(job)
-    segments = packing.pack(lengths, table)
-    packed = packing.compose(
-        texts, lengths, segments, table.sequence_length, facts.cls_id, facts.sep_id, facts.pad_id
-    )
     folder = job.work.folder / "corpus" / "sources" / job.source
     folder.mkdir(parents=True, exist_ok=True)
-    entry = shards.write_shard(
-        folder,
-        job.shard,
-        packed.tokens,
-        packed.lengths,
-        packed.offsets,
-        documents[packed.documents],
+    entry = composing.write(
+        folder, job.shard, texts, lengths, documents, job.packing, job.tokenizer
     )
-    save_array(job.work.path(job.name, ".counts.npy"), token_counts(texts, facts.vocab_size))
-    counts = {
-        "num_documents": len(lengths),
-        "documents_cut": packed.num_cut,
-        "units": [[part.number, part.first, part.end] for part in job.slices],
-    }
-    return job.work.finish(job.name, counts | entry)
+    counts = token_counts(texts, job.tokenizer.vocab_size)
+    save_array(job.work.path(job.name, ".counts.npy"), counts)
+    units = [[part.number, part.first, part.end] for part in job.slices]
+    return job.work.finish(job.name, entry | {"units": units})
 
 
 def token_counts(tokens: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
@@ -124,16 +111,35 @@ def token_counts(tokens: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
 
 def load(job: ShardJob) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint64]]:
     """Tokens, lengths and numbers of the documents of a group."""
-    texts, lengths, documents = [], [], []
+    parts = [(part, in_split(job.work, part.unit, job.split)) for part in job.slices]
+    lengths, documents = (
+        np.concatenate(
+            [
+                encoded(job.work, part.unit, kind)[part.first : part.end][
+                    chosen[part.first : part.end]
+                ]
+                for part, chosen in parts
+            ]
+        )
+        for kind in ("lengths", "documents")
+    )
     dtype = token_type(job.tokenizer.vocab_size)
-    for part in job.slices:
-        chosen = in_split(job.work, part.unit, job.split)[part.first : part.end]
-        sizes = encoded(job.work, part.unit, "lengths")
-        begin = int(sizes[: part.first].sum())
-        sizes = sizes[part.first : part.end]
+    texts = np.empty(int(lengths.sum()), dtype)
+    filled = 0
+    for part, chosen in parts:
         path = job.work.path(f"encode/{part.unit}", ".tokens.bin")
-        tokens = np.memmap(path, dtype, "r", offset=begin * dtype.itemsize, shape=int(sizes.sum()))
-        texts.append(tokens[np.repeat(chosen, sizes)])
-        lengths.append(sizes[chosen])
-        documents.append(encoded(job.work, part.unit, "documents")[part.first : part.end][chosen])
-    return np.concatenate(texts), np.concatenate(lengths), np.concatenate(documents)
+        ends = np.cumsum(encoded(job.work, part.unit, "lengths"))
+        tokens = np.memmap(path, dtype, "r") if ends[-1] else np.zeros(0, dtype)
+        for first, end in runs(chosen, part.first, part.end):
+            found = tokens[ends[first - 1] if first else 0 : ends[end - 1]]
+            texts[filled : filled + len(found)] = found
+            filled += len(found)
+    return texts, lengths, documents
+
+
+def runs(chosen: NDArray[np.bool_], first: int, end: int) -> list[tuple[int, int]]:
+    """Where in [first, end) something is chosen: the ranges without a gap."""
+    padded = np.zeros(end - first + 2, bool)
+    padded[1:-1] = chosen[first:end]
+    edges = np.flatnonzero(padded[1:] != padded[:-1]) + first
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -41,7 +41,7 @@ from runtime.stages import MANIFEST
 Split = Literal["train", "valid"]
 
 FORMAT = "textmill-shards/2"
-KINDS = ("tokens", "lengths", "offsets", "documents")
+KINDS = ("tokens", "lengths", "offsets", "documents", "starts")
 SPLITS: tuple[Split, ...] = ("train", "valid")
 MOST_MAPPED = 1 << 12  # files at a time for one reader; systems allow about 65,000 a process
 MOST_SIZES_AT_OPENING = 1 << 14  # files
@@ -89,27 +89,25 @@ class Rows:
 def write_shard(
     folder: Path,
     name: str,
-    tokens: NDArray[Any] | Iterable[NDArray[Any]],
+    tokens: Iterable[NDArray[Any]],
     lengths: NDArray[np.int32],
     offsets: Int64,
     documents: NDArray[np.uint64],
-    starts: Int64 | None = None,
+    starts: Int64,
 ) -> dict[str, Any]:
     """Write the files of a shard, each whole or not at all; return its manifest entry.
 
     `tokens` are arrays of samples, taken one at a time.
     """
     num_samples = len(offsets) - 1
-    parts = iter([tokens] if isinstance(tokens, np.ndarray) else tokens)
+    parts = iter(tokens)
     first = next(parts)
     shape = (num_samples, first.shape[1])
     path = folder / f"{name}.tokens.npy"
     files = {"tokens": write_array(path, chain([first], parts), shape)}
     arrays: dict[str, NDArray[Any]] = {
-        "lengths": lengths, "offsets": offsets, "documents": documents
+        "lengths": lengths, "offsets": offsets, "documents": documents, "starts": starts
     }  # fmt: skip
-    if starts is not None:
-        arrays["starts"] = starts
     for kind, array in arrays.items():
         files[kind] = write_array(folder / f"{name}.{kind}.npy", iter([array]), array.shape)
     provenance.fsync_folder(folder)

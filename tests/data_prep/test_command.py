@@ -120,7 +120,7 @@ def test_full_disk(corpus_recipe: Path, monkeypatch: pytest.MonkeyPatch,
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/full/disk")
 
-    monkeypatch.setattr(sharding.shards, "write_shard", full)
+    monkeypatch.setattr(sharding.composing, "write", full)
     assert main([str(corpus_recipe), "launch.workers=1"]) == 7
     assert "No space left on device: /full/disk" in capsys.readouterr().err
     assert not (corpus_recipe.parent / "out" / "data").exists()

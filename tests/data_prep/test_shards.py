@@ -32,7 +32,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         starts = np.arange(len(lengths)) * T
         entries.append(
             shards.write_shard(
-                folder, f"train-{number:05d}", tokens, lengths, offsets, documents, starts
+                folder, f"train-{number:05d}", [tokens], lengths, offsets, documents, starts
             )
         )
     (tmp_path / "tokenizer").mkdir()
