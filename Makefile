@@ -51,7 +51,7 @@ lock:
 	set -x; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$(PYTHON) -m venv "$$folder/venv"; \
 	"$$folder/venv/bin/python" -m pip install --quiet torch==$(TORCH) \
-		--editable '.[dedup,search,onnx,test]'; \
+		--editable '.[search,onnx,ray,s3,test]'; \
 	"$$folder/venv/bin/python" -m pip freeze --exclude-editable \
 		| sed -E 's/\+[a-z0-9.]+$$//' > "$$folder/lock"; \
 	cp "$$folder/lock" requirements.lock

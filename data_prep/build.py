@@ -8,7 +8,7 @@
     shard    each group of documents: pack, write                                      (workers)
     publish  card, manifest; the work folder's `corpus` becomes output/data
 
-With an existing tokenizer, and if no lines and near-copies go, `read` encodes too. Every unit is
+With an existing tokenizer, and if no lines go, `read` encodes too. Every unit is
 journaled in output/data.work, so an interrupted run goes on where it was. Nothing has its final
 name before all of it is there. The finished folder depends on the recipe and the input alone; when,
 where and how fast it was made stands in run.json beside the manifest.
@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 from data_prep import (
     card,
+    decontamination,
     encoding,
     executor,
     merge,
@@ -116,6 +117,7 @@ def opened(recipe: Recipe, plan: Plan) -> Iterator[Build]:
     cannot be read as the recipe says."""
     if not recipe.sources:
         raise DataError("the recipe has no [sources.NAME] table: nothing to prepare")
+    decontamination.decontaminator(recipe.decontaminate)  # a set that cannot be read ends it here
     work = work_of(plan)
     with work.open(plan.inputs), executor.opened(recipe.launch, work) as run:
         found: list[Unit] = []
@@ -167,7 +169,7 @@ def read_jobs(
     work: Work, recipe: Recipe, found: Iterable[Unit], facts: TokenizerFacts | None
 ) -> list[ReadJob]:
     """The first pass; it encodes as well if there is a tokenizer and texts stay as they are."""
-    at_once = None if recipe.dedup.lines or recipe.dedup.near else facts
+    at_once = None if recipe.dedup.lines else facts
     return [
         ReadJob(
             work,
@@ -276,6 +278,7 @@ def publish(
     if folder.exists():
         (folder / MANIFEST).unlink(missing_ok=True)  # from here on the old one is not finished
         shutil.rmtree(folder)
+    work.forget()  # its journals tell of shards that are about to leave
     corpus.replace(folder)
     provenance.fsync_folder(folder.parent)
     work.remove()

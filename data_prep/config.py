@@ -29,9 +29,12 @@ class Recipe(runtime.config.Recipe):
 
     @model_validator(mode="after")
     def names_known_sources(self) -> Self:
+        steps = self.augment.steps
         for place, weights in (
             ("mixture.weights", self.mixture.weights),
             ("mixture.max_epochs", self.mixture.max_epochs),
+            ("dedup.lines_except", self.dedup.lines_except),
+            *((f"augment.steps.{i}.sources", step.sources) for i, step in enumerate(steps)),
             ("tokenizer.source_weights", self.tokenizer.source_weights),
         ):
             unknown = sorted(set(weights) - set(self.sources))

@@ -8,6 +8,7 @@ The first pass writes the same files itself where nothing has to happen in betwe
 as a copy afterwards stays in them and is passed over when shards are written.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class TokenFile:
 
     def write(self, batch: Batch) -> None:
         encoded = self.encoder.encode(batch.texts)
-        self.file.write(memoryview(encoded.tokens).cast("B"))
+        self.file.write(encoded.tokens.data)
         self.lengths.append(encoded.lengths)
         self.rows.append(batch.rows)
         self.documents += [document_hash(self.source, id) for id in batch.ids]
@@ -66,7 +67,7 @@ def token_file(work: Work, unit: Unit, tokenizer: TokenizerFacts) -> Iterator[To
         atomic(work.path(name, ".tokens.bin")) as temporary,
         temporary.open("wb", buffering=0) as file,
     ):
-        tokens = TokenFile(file, unit.source, encoder)  # type: ignore[arg-type]
+        tokens = TokenFile(file, unit.source, encoder)
         yield tokens
     lengths = stored.joined(tokens.lengths, np.int64)
     save_array(work.path(name, ".lengths.npy"), lengths)
@@ -82,6 +83,7 @@ HELD: dict[str, Encoder] = {}  # of this process: an encoder remembers the words
 def encoder_of(tokenizer: TokenizerFacts) -> Encoder:
     """This process' encoder; another tokenizer takes the place of the one before."""
     if tokenizer.fingerprint not in HELD:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a worker has one core
         HELD.clear()
         HELD[tokenizer.fingerprint] = Encoder(tokenizer.folder)
     return HELD[tokenizer.fingerprint]
@@ -103,11 +105,6 @@ def encoded(work: Work, unit: str, kind: str) -> NDArray[Any]:
     """One of the .npy files of an encoded unit, mapped."""
     path = work.path(f"encode/{unit}", f".{kind}.npy")
     return np.asarray(np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None))
-
-
-def token_type(vocab_size: int) -> np.dtype[Any]:
-    """The smaller of the two dtypes that holds every id."""
-    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
 def document_hash(source: str, id: str) -> int:

@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Protocol, TypeVar, cast
 
-from data_prep.executors import arrays
 from data_prep.work import Work
 from runtime.config import Launch
 
@@ -41,12 +40,8 @@ class Run(Protocol):
 
 
 def opened(launch: Launch, work: Work) -> AbstractContextManager[Run]:
-    """The executor of the recipe, ready for passes until the block ends.
-
-    Only the holder of the work folder's lock may open one: what a killed run has left in a queue
-    for this folder is cancelled first, whatever executor goes on.
-    """
-    arrays.end_orphans(work.folder)
+    """The executor of the recipe, ready for passes until the block ends. The caller holds the lock
+    of the work folder."""
     module = import_module(f"data_prep.executors.{launch.executor}")
     return cast(AbstractContextManager[Run], module.opened(launch, work))
 

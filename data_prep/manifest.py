@@ -64,7 +64,7 @@ def manifest_of(
         "config_fingerprint": provenance.fingerprint(config),
         "duplicates": {
             kind: named(passes.merge[kind], list(recipe.sources))
-            for kind in ("exact", "near", "lines")
+            for kind in ("exact", "near", "lines", "line_characters")
         },
         "decontamination": contamination(passes.read),
         "sources": sources,

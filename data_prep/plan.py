@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from data_prep import decontamination, tokenizer, units
+from data_prep import augmenting, decontamination, tokenizer, units
 from data_prep.config import Recipe
 from data_prep.files import id_prefixes
 from data_prep.sources import InputFile
@@ -30,6 +30,7 @@ def inputs_fingerprint(recipe: Recipe, files: dict[str, list[InputFile]]) -> str
             "config": config_of(recipe),
             "sources": [[name, identities(files[name])] for name in recipe.sources],
             "decontaminate_files": identities(decontamination.inputs(recipe.decontaminate)),
+            "augment_files": identities(augmenting.inputs(recipe.augment)),
             "tokenizer_files": tokenizer.inputs(recipe.tokenizer),
         }
     )

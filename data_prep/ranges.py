@@ -116,6 +116,8 @@ class Spill:
 
     def add(self, rows: NDArray[Any], buckets: NDArray[np.int64]) -> None:
         """Append each row to the file of its bucket."""
+        if not len(rows):
+            return
         order = np.argsort(buckets, kind="stable")
         found, counts = np.unique(buckets, return_counts=True)
         start = 0

@@ -70,8 +70,6 @@ class Tally:
             samples.append({"id": reject.id, "sample": reject.sample})
 
     def accept(self, document: Document) -> None:
-        if document.origin == "augmented":
-            self.augmented += 1
         if document.metadata:
             if language := document.metadata.get("language"):
                 self.languages[language] += 1
@@ -147,6 +145,12 @@ def accepted(
         yield result
         if job.augment.steps:
             for copy in augmenting.augmented(result, job.augment, job.seed):
+                # What a model writes may hold an example that the document did not.
+                found_in = decontaminator.check(copy) if decontaminator is not None else None
+                tally.augmented += 1
+                if found_in is not None:
+                    tally.turn_away(found_in)
+                    continue
                 tally.accept(copy)
                 yield copy
 

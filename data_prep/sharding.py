@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep import composing
-from data_prep.encoding import encoded, token_type
+from data_prep.encoders.encoded import token_type
+from data_prep.encoding import encoded
 from data_prep.packing import NUM_SEPARATORS, Packing
 from data_prep.selecting import in_split
 from data_prep.shards import Split, TokenizerFacts

@@ -27,7 +27,7 @@ class Batch:
 
     rows: NDArray[np.int64]  # (n,) places within the unit
     ids: list[str]
-    texts: list[str]
+    texts: Sequence[str]
 
 
 class TextFile:

@@ -7,18 +7,22 @@ with a journal is never done again. Nothing in it depends on which worker did wh
 
 import fcntl
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 
+from data_prep.executors import arrays
 from runtime import provenance
 from runtime.errors import DataError
 
 INPUTS = "inputs.json"
+LOCK_SECONDS = 2.0
 
 
 class Work:
@@ -34,22 +38,34 @@ class Work:
         DataError if another run has it.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = self.folder.with_name(f".{self.folder.name}.lock").open("wb")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise DataError(
-                f"another run is preparing {self.folder}; wait for it, or give this one another "
-                "`output`"
-            ) from None
+        lock = self.locked()
+        arrays.end_orphans(self.folder)  # they could write into the work for other inputs
         marker = self.folder / INPUTS
         if not (marker.is_file() and provenance.read_json(marker) == {"inputs": inputs}):
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
+            self.remove()
             self.folder.mkdir(parents=True)
             provenance.write_json(marker, {"inputs": inputs})
         return lock
+
+    def locked(self) -> IO[bytes]:
+        """The lock of this folder. Raises DataError if another run has it.
+
+        Workers of a killed run may hold it for a moment longer than their main process.
+        """
+        lock = self.folder.with_name(f".{self.folder.name}.lock").open("wb")
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    lock.close()
+                    raise DataError(
+                        f"another run is preparing {self.folder}; wait for it, or give this one "
+                        "another `output`"
+                    ) from None
+                time.sleep(0.05)
 
     def path(self, name: str, suffix: str) -> Path:
         """A file of a unit; its folder is made."""
@@ -67,14 +83,27 @@ class Work:
         provenance.write_json(self.path(name, ".json"), report)
         return report
 
+    def forget(self) -> None:
+        """From here on the folder is nobody's work: what is half removed is not gone on with."""
+        (self.folder / INPUTS).unlink(missing_ok=True)
+
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder. The caller holds its lock."""
+        if self.folder.exists():
+            self.forget()
+            shutil.rmtree(self.folder)
+
+    def remove_left(self) -> None:
+        """Remove what a run has left that was killed at its very end, unless one is at work."""
+        if self.folder.exists():
+            with suppress(DataError), self.locked():
+                self.remove()
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary file to write, which takes the name `path` when the block ends without error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -18,6 +18,11 @@ from runtime import provenance, stages
 
 PAGE = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
+COPIES = {
+    "exact": "Equal documents",
+    "near": "Near copies of documents",
+    "lines": "Repeated lines",
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,11 @@ def data_content(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
         "sources": rows,
         "sequence_length": manifest["sequence_length"],
         "vocab_size": manifest["tokenizer"]["vocab_size"],
-        "duplicates": manifest["duplicates"],
+        "duplicates": {
+            name: manifest["duplicates"][kind]
+            for kind, name in COPIES.items()
+            if any(any(row.values()) for row in manifest["duplicates"][kind].values())
+        },
     }
 
 

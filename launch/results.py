@@ -9,7 +9,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from runtime.errors import DataError
 
 STEP_LINE = re.compile(r"step +(?P<step>\d+)/(?P<total>\d+)(?:.*\beta (?P<eta>\w+))?")
 TAIL_BYTES = 1 << 16
+UNKNOWN = "contamination unknown"  # no record: never taken for clean
 Metrics = Mapping[str, Any]  # one line of metrics.jsonl: step, time, tag: value
 
 
@@ -45,7 +46,8 @@ class Score:
     split: str
     ours: float
     control: float | None  # the same model without pretraining
-    baselines: dict[str, float] = field(default_factory=dict)  # predictors that need no model
+    baselines: dict[str, float]  # predictors that need no model
+    contamination: str  # examples of the split in the pretraining text
 
 
 @dataclass(frozen=True)
@@ -163,10 +165,12 @@ def tasks(output: Path) -> list[Task]:
 
 def score(report: Mapping[str, Any], split: str, metric: str) -> Score:
     control = report.get("control")
+    contamination = report.get("contamination", {}).get(split, {})
     baselines = report.get("baselines", {}).get(split, {})
     return Score(
         split,
         report[split]["metrics"][metric],
         control[split]["metrics"][metric] if control else None,
         {name: values[metric] for name, values in baselines.items() if metric in values},
+        contamination.get("words", UNKNOWN),
     )

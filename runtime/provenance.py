@@ -9,6 +9,7 @@ digits (XXH3, 128 bits).
 import json
 import os
 import platform
+import secrets
 import socket
 import subprocess
 import sys
@@ -31,7 +32,7 @@ READ_BYTES = 1 << 22
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

@@ -24,7 +24,7 @@ def run(found: Namespace) -> None:
     if found.dry_run or planned.is_done:
         command.print_plan(planned)
         if not found.dry_run:
-            build.work_of(planned).remove()  # left if the last run was killed at its very end
+            build.work_of(planned).remove_left()  # left if the last run was killed at its very end
         return
     show(build.build(checked, planned))
     print(f"corpus: {planned.folder}  card: {planned.folder / 'card.html'}")

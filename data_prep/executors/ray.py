@@ -65,7 +65,7 @@ def connect(launch: Launch) -> None:
 
 def num_cpus() -> int:
     """CPUs of the whole cluster."""
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    found: dict[str, float] = ray.cluster_resources()
     return max(1, int(found.get("CPU", 1)))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from data_prep.encoding import Encoder
+from data_prep.encoder import Encoder
 from data_prep.shards import Corpus
 from tests.data_prep.conftest import ROOT, command
 
@@ -63,4 +63,4 @@ def test_ids_equal_sentencepiece_and_auto_tokenizer(corpus: Corpus) -> None:
             text = auto.decode([t for t in tokens.tolist() if t > 4])
             ids = piece.encode(text)
             assert auto(text, add_special_tokens=False)["input_ids"] == ids
-            assert encoder.by_lines([text]) == [ids]
+            assert encoder.encode([text]).tokens.tolist() == ids

@@ -119,9 +119,6 @@ def test_cleaning_step(name: str) -> None:
             assert result.id == "id"
             assert result.kind == "dropped"
             continue
-        assert (result.source, result.domain, result.metadata) == (
-            "source", "domain", {"key": "value"}
-        )  # fmt: skip
+        assert (result.source, result.domain) == ("source", "domain")
+        assert {"key": "value"}.items() <= result.metadata.items()
         assert module.clean(result, params) == result  # clean text stays as it is
-    for text in TEXTS:
-        assert isinstance(module.clean(Document("id", text, "s", "d"), params), Document)

@@ -42,7 +42,11 @@ def prepared(output: Path) -> Path:
         {
             "sequence_length": 128,
             "tokenizer": {"vocab_size": 512},
-            "duplicates": {"wiki": {"wiki": 7}},
+            "duplicates": {
+                "exact": {"wiki": {"wiki": 7}},
+                "near": {"wiki": {"wiki": 0}},
+                "lines": {"wiki": {"wiki": 3}},
+            },
             "sources": {
                 "wiki": {
                     "domain": "encyclopedia",
