@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import debian
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 PACKAGES = ("slurm-wlm", "munge")
 NODES = ("n1", "n2")
@@ -87,7 +89,7 @@ def slurm() -> Iterator[Cluster]:
         with running(max_array_size=4) as cluster:
             yield cluster
     except SlurmUnavailable as reason:
-        if os.environ.get("CI") and os.geteuid() == 0:
+        if debian.must_be_there():
             raise
         pytest.skip(f"no SLURM: {reason}")
 
@@ -95,18 +97,11 @@ def slurm() -> Iterator[Cluster]:
 def install() -> None:
     """Make sure that the programs are here. Raises SlurmUnavailable."""
     missing = [program for program in PROGRAMS if find(program) is None]
-    if not missing:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise SlurmUnavailable(
-            f"{', '.join(missing)} not found; install {' and '.join(PACKAGES)} (only root can)"
-        )
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update", "-q"], ["install", "-yq", "--no-install-recommends", *PACKAGES]):
-        command = ["apt-get", *arguments]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if ended.returncode:
-            raise SlurmUnavailable(f"{' '.join(command)} failed: {ended.stderr.strip()[-500:]}")
+    if missing:
+        try:
+            debian.install(PACKAGES)
+        except debian.Unavailable as reason:
+            raise SlurmUnavailable(f"{', '.join(missing)} not found; {reason}") from None
 
 
 def find(program: str) -> str | None:

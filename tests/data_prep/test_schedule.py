@@ -31,7 +31,7 @@ def deviation(source: NDArray[np.int16], before: NDArray[np.int64], start: int,
     number = np.arange(1, len(source) + 1)
     for one, share in enumerate(shares):
         taken = before[one] - start * share + np.cumsum(source == one) - number * share
-        worst = max(worst, float(np.abs(taken).max()))
+        worst = max(worst, float(np.abs(taken).max(initial=0)))
     return worst
 
 

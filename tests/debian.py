@@ -1,0 +1,27 @@
+"""Installs Debian packages that a test needs, where it may."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+
+class Unavailable(Exception):
+    """Why the packages are not here."""
+
+
+def install(packages: Sequence[str]) -> None:
+    """Install packages with apt-get as root. Raises Unavailable with the reason."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise Unavailable(f"install {' and '.join(packages)} (only root can, with apt-get)")
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update", "-q"], ["install", "-yq", "--no-install-recommends", *packages]):
+        command = ["apt-get", *arguments]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if ended.returncode:
+            raise Unavailable(f"{' '.join(command)} failed: {ended.stderr.strip()[-500:]}")
+
+
+def must_be_there() -> bool:
+    """True where a test may not be skipped for want of a package: in CI, as root."""
+    return bool(os.environ.get("CI")) and os.geteuid() == 0
