@@ -78,25 +78,29 @@ class Build:
 def build(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     """Build the corpus of a recipe in `plan.folder` and return its manifest."""
     started = time.time()
-    with opened(recipe, plan) as current:
-        facts = ready_tokenizer(current)
-        read = read_all(current, facts)
-        merged = merge_copies(current)
-        facts = facts or trained_tokenizer(current)
-        encoded = encode_all(current, facts)
-        selected = selecting.select(current.work, current.units, recipe.packing)
-        passes = Passes(read, merged, encoded, selected, shard_all(current, facts))
+    check(recipe)
+    work = work_of(plan)
+    with work.open(plan.inputs):
+        with opened(recipe, work) as current:
+            facts = ready_tokenizer(current)
+            read = read_all(current, facts)
+            merged = merge_copies(current)
+            facts = facts or trained_tokenizer(current)
+            encoded = encode_all(current, facts)
+            selected = selecting.select(work, current.units, recipe.packing)
+            passes = Passes(read, merged, encoded, selected, shard_all(current, facts))
         manifest = manifest_of(recipe, plan, facts, passes)
         found = {name: current.of(name) for name in recipe.sources}
-        facts_of_card = card.gather(current.work, found, manifest, facts)
-        publish(current.work, plan.folder, manifest, facts_of_card, started)
+        publish(work, plan.folder, manifest, card.gather(work, found, manifest, facts), started)
     return manifest
 
 
 def train_tokenizer(recipe: Recipe, plan: Plan) -> Path:
     """Read the corpus as far as its tokenizer needs; return the tokenizer's folder, which is
     `output/tokenizer`. A build of the same recipe goes on from the work done for it."""
-    with opened(recipe, plan) as current:
+    check(recipe)
+    work = work_of(plan)
+    with work.open(plan.inputs), opened(recipe, work) as current:
         if ready_tokenizer(current) is None:
             read_all(current, None)
             merge_copies(current)
@@ -106,20 +110,27 @@ def train_tokenizer(recipe: Recipe, plan: Plan) -> Path:
         for old in (unfinished, folder):
             if old.exists():
                 shutil.rmtree(old)
-        shutil.copytree(tokenizer_folder(current.work), unfinished)
+        shutil.copytree(tokenizer_folder(work), unfinished)
         unfinished.replace(folder)
     return folder
 
 
-@contextmanager
-def opened(recipe: Recipe, plan: Plan) -> Iterator[Build]:
-    """The work folder of a plan, its units and the workers. Raises DataError for a source that
-    cannot be read as the recipe says."""
+def check(recipe: Recipe) -> None:
+    """Raise DataError for what no build can come of."""
     if not recipe.sources:
         raise DataError("the recipe has no [sources.NAME] table: nothing to prepare")
-    decontamination.decontaminator(recipe.decontaminate)  # a set that cannot be read ends it here
-    work = work_of(plan)
-    with work.open(plan.inputs), executor.opened(recipe.launch, work) as run:
+    decontamination.decontaminator(recipe.decontaminate)  # raises if a set cannot be read
+
+
+def work_of(plan: Plan) -> Work:
+    return Work(plan.folder.with_name(f"{plan.folder.name}.work"))
+
+
+@contextmanager
+def opened(recipe: Recipe, work: Work) -> Iterator[Build]:
+    """The units of a recipe and the workers, for whoever holds the lock of the work folder. Raises
+    DataError for a source that cannot be read as the recipe says."""
+    with executor.opened(recipe.launch, work) as run:
         found: list[Unit] = []
         for name, params in recipe.sources.items():
             listed = units.units_of(name, params)
@@ -127,10 +138,6 @@ def opened(recipe: Recipe, plan: Plan) -> Iterator[Build]:
             found += listed
         progress = Progress(executor.num_workers(recipe.launch))
         yield Build(work, recipe, tuple(found), run, progress)
-
-
-def work_of(plan: Plan) -> Work:
-    return Work(plan.folder.with_name(f"{plan.folder.name}.work"))
 
 
 def tokenizer_folder(work: Work) -> Path:

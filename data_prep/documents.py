@@ -48,6 +48,11 @@ class Document:
         fields["origin"] = origin
 
     @cached_property
+    def size(self) -> int:
+        """Bytes of the text in UTF-8. Raises UnicodeEncodeError for lone surrogates."""
+        return utf8_size(self.text)
+
+    @cached_property
     def words(self) -> list[str]:
         """The words of the text, found once for all rules, shingles and n-grams."""
         return words_of(self.text)
@@ -82,7 +87,7 @@ def check(document: Document, max_bytes: int) -> Document | Reject:
     if len(document.text) > max_bytes:
         return quarantine(document.id, "longer than max_document_bytes", document.text)
     try:
-        size = utf8_size(document.text)
+        size = document.size
         utf8_size(document.id)
     except UnicodeEncodeError:
         sample = document.text[:SAMPLE_CHARACTERS].encode("utf-8", "backslashreplace")

@@ -89,6 +89,11 @@ def encoder_of(tokenizer: TokenizerFacts) -> Encoder:
     return HELD[tokenizer.fingerprint]
 
 
+def release() -> None:
+    """Give back the memory of this process' encoder."""
+    HELD.clear()
+
+
 def encode_unit(job: EncodeJob) -> dict[str, Any]:
     """Encode the kept documents of one unit; return its journal."""
     keep = np.load(job.work.path(f"keep/{job.unit.name}", ".npy"))

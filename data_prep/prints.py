@@ -61,8 +61,10 @@ class Prints:
         if table.compare == "words_any_case":
             # White space is the same whether case is folded before or after.
             texts = [text.casefold() for text in texts]
-        plain = [] if table.compare == "text" and not table.near else single_spaced(texts)
-        compared = map(str.encode, texts) if table.compare == "text" else plain
+        # Without `exact` the hashes only say which texts are for validation.
+        is_raw = table.compare == "text" or not table.exact
+        plain = single_spaced(texts) if table.near or not is_raw else []
+        compared = map(str.encode, texts) if is_raw else plain
         before = len(self.digests) // 16
         self.digests += b"".join(map(xxhash.xxh3_128_digest, compared))
         if table.near:

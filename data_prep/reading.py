@@ -18,7 +18,7 @@ from data_prep.augmenting import Augment
 from data_prep.cleaning import Clean
 from data_prep.decontamination import Decontaminate
 from data_prep.dedup import Dedup
-from data_prep.documents import Document, Reject, utf8_size
+from data_prep.documents import Document, Reject
 from data_prep.prints import Prints
 from data_prep.shards import TokenizerFacts
 from data_prep.sources import Source
@@ -105,7 +105,7 @@ def read_unit(job: ReadJob) -> dict[str, Any]:
         held = 0
         for document in accepted(job, decontaminator, tally):
             prints.add(document)
-            sizes.append(utf8_size(document.text))
+            sizes.append(document.size)
             ids.append(document.id)
             texts.append(document.text)
             held += sizes[-1]

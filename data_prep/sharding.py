@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import composing
+from data_prep import composing, encoding
 from data_prep.encoders.encoded import token_type
 from data_prep.encoding import encoded
 from data_prep.packing import NUM_SEPARATORS, Packing
@@ -90,6 +90,7 @@ def groups(
 
 def write(job: ShardJob) -> dict[str, Any]:
     """Pack one group and write its shard; return its journal, which is its manifest entry."""
+    encoding.release()
     texts, lengths, documents = load(job)
     folder = job.work.folder / "corpus" / "sources" / job.source
     folder.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,7 @@ from runtime.config import Positive, PositiveFloat
 from runtime.errors import DataError
 from runtime.recipe import RecipeTable
 
+MODEL_FILE = "tokenizer.model"
 ROLES = ("pad", "unk", "cls", "sep", "mask")
 USUAL_NAMES = {
     "pad": ("[PAD]", "<pad>", "<|padding|>"),
@@ -79,6 +80,8 @@ def inputs(table: Tokenizer) -> list[Any]:
     if table.path is None:
         return []
     files = [table.path] if table.path.is_file() else sorted(table.path.glob("*.json"))
+    if table.path.is_dir() and (table.path / MODEL_FILE).is_file():
+        files.append(table.path / MODEL_FILE)
     if not files:
         raise DataError(
             f"tokenizer.path: {table.path} is neither a .model file nor a folder with "
@@ -101,7 +104,8 @@ def prepare(folder: Path, table: Tokenizer, sample: Callable[[], Iterable[str]])
         model = read_bytes(table.path)
         save(unfinished, sentencepiece_model.to_tokenizer(model), {}, model)
     else:
-        save(unfinished, load_json(table.path / "tokenizer.json"), settings_of(table.path), None)
+        taken = load_json(table.path / "tokenizer.json")
+        save(unfinished, taken, settings_of(table.path), same_model(table.path, taken))
     unfinished.replace(folder)
 
 
@@ -117,6 +121,21 @@ def train(sample: Callable[[], Iterable[str]], table: Tokenizer, folder: Path) -
     else:
         model = sentencepiece.train(sample(), size, coverage, table.model)
         save(folder, sentencepiece_model.to_tokenizer(model), {}, model)
+
+
+def same_model(folder: Path, tokenizer: FastTokenizer) -> bytes | None:
+    """The SentencePiece file beside a tokenizer.json, if the two are one tokenizer: it encodes new
+    words several times as fast."""
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        return None
+    model = read_bytes(path)
+    try:
+        converted = sentencepiece_model.to_tokenizer(model)
+    except DataError:
+        return None
+    is_same = json.loads(converted.to_str())["model"] == json.loads(tokenizer.to_str())["model"]
+    return model if is_same else None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -176,7 +195,7 @@ def save(
     provenance.write_json(folder / "tokenizer_config.json", config)
     provenance.write_json(folder / "special_tokens_map.json", roles)
     if model is not None:
-        provenance.write_bytes(folder / "tokenizer.model", model)
+        provenance.write_bytes(folder / MODEL_FILE, model)
     np.save(folder / "token_bytes.npy", token_bytes(tokenizer, names))
 
 

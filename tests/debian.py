@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+import pytest
+
 
 class Unavailable(Exception):
     """Why the packages are not here."""
@@ -20,6 +22,16 @@ def install(packages: Sequence[str]) -> None:
         ended = subprocess.run(command, env=environment, capture_output=True, text=True)
         if ended.returncode:
             raise Unavailable(f"{' '.join(command)} failed: {ended.stderr.strip()[-500:]}")
+
+
+def install_or_skip(packages: Sequence[str]) -> None:
+    """Install packages; where that cannot be, skip the test, but not in CI."""
+    try:
+        install(packages)
+    except Unavailable as reason:
+        if must_be_there():
+            raise
+        pytest.skip(str(reason))
 
 
 def must_be_there() -> bool:

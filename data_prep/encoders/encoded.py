@@ -26,6 +26,27 @@ class Encoded:
         return self.tokens[start : start + int(self.lengths[text])]
 
 
+def in_pieces(text: bytes, size: int) -> list[bytes]:
+    """A text cut in front of newlines into pieces of at most about `size` bytes, so that a huge one
+    takes no more memory than others; one without newlines stays whole."""
+    pieces, start = [], 0
+    while len(text) - start > size:
+        end = text.rfind(b"\n", start + 1, start + size)
+        if end < 0:
+            end = text.find(b"\n", start + size)
+        if end < 0:
+            break
+        pieces.append(text[start:end])
+        start = end
+    return [*pieces, text[start:]]
+
+
+def as_one(parts: Sequence[Encoded]) -> Encoded:
+    """Pieces of one text as that text."""
+    tokens = np.concatenate([part.tokens for part in parts])
+    return Encoded(tokens, np.array([len(tokens)], np.int64))
+
+
 class Way(Protocol):
     """One way to encode for one tokenizer."""
 

@@ -20,7 +20,7 @@ import sentencepiece
 from numpy.typing import NDArray
 
 from data_prep import sentencepiece_model
-from data_prep.encoders.encoded import Encoded
+from data_prep.encoders.encoded import Encoded, as_one, in_pieces
 from data_prep.encoders.reference import Reference
 from data_prep.encoders.word_dictionary import (
     WordDictionary,
@@ -29,6 +29,7 @@ from data_prep.encoders.word_dictionary import (
     per_text,
 )
 
+PIECE_BYTES = 1 << 20  # of a long text encoded at a time
 BYTES_A_CALL = 1 << 12  # so few that 32-bit sums of scores are exact
 PAIR_BITS = 20
 LEAD, LATER = 8, 9  # kinds of bytes beyond ASCII; those of ASCII are below
@@ -87,10 +88,17 @@ class SentencePieceWords:
         return cls(reference, pieces, vocabulary["\n"], lines)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        documents = [b" " + text.encode() if text else b"" for text in texts]
-        data = b"".join([*documents, b"\n"])
-        if sentencepiece_model.SPACE.encode() in data:
+        if any(sentencepiece_model.SPACE in text for text in texts):
             return self.encode_apart(texts)
+        documents = [b" " + text.encode() if text else b"" for text in texts]
+        if len(documents) == 1 and len(documents[0]) > PIECE_BYTES:
+            pieces = in_pieces(documents[0], PIECE_BYTES)
+            return as_one([self.encode_stretches([piece]) for piece in pieces])
+        return self.encode_stretches(documents)
+
+    def encode_stretches(self, documents: list[bytes]) -> Encoded:
+        """Texts with the space in front of them, or parts of one that begin with a newline."""
+        data = b"".join([*documents, b"\n"])
         kinds = np.full(len(data) + 1, LATER, np.uint8)  # one more in front
         kinds[1:] = np.frombuffer(data.translate(BYTE_KINDS), np.uint8)
         pairs = (kinds[:-1] << 4 | kinds[1:]).tobytes()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data_prep.encoders.encoded import Encoded, Int64
 
-MAX_WORDS = 1 << 18  # remembered; then the dictionary is filled anew
+MAX_WORDS = 1 << 17  # remembered; then the dictionary is filled anew
 MAX_WORD_BYTES = 64  # longer ones are seldom met again
 POOL = pa.system_memory_pool()  # the default one keeps 30 MB that it does not use
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, pre_tokenizers
 
-from data_prep.encoders.encoded import Encoded
+from data_prep.encoders.encoded import Encoded, as_one, in_pieces
 from data_prep.encoders.reference import Reference
 from data_prep.encoders.word_dictionary import (
     WordDictionary,
@@ -36,6 +36,7 @@ IS_END = bytes(
     for kind in range(4)
 ).ljust(256)
 WORDS_A_CALL = 1 << 10
+PIECE_BYTES = 1 << 20  # of a long text encoded at a time
 
 
 class WordPieceWords:
@@ -82,6 +83,10 @@ class WordPieceWords:
         return way if fits and way.byte_kinds[ord("\n")] == SPACE else None
 
     def encode(self, texts: Sequence[str]) -> Encoded:
+        if len(texts) == 1 and len(texts[0]) > PIECE_BYTES:
+            pieces = in_pieces(texts[0].encode(), PIECE_BYTES)
+            if len(pieces) > 1:
+                return as_one([self.encode([piece.decode()]) for piece in pieces])
         documents = [text.encode() for text in texts]
         data = b"\n".join([*documents, b""])
         sizes = np.fromiter(map(len, documents), np.int64, len(documents)) + 1

@@ -30,6 +30,7 @@ from runtime.errors import DataError, OutOfMemory
 J = TypeVar("J")
 R = TypeVar("R")
 COMMAND = "data_prep.__main__"
+GARBAGE_OBJECTS = 50_000  # between collections: documents come in thousands and form no cycles
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal a process gets when its parent ends
 
 
@@ -62,6 +63,7 @@ def start(workers: list[Worker], count: int) -> None:
     """Start workers one by one, so that whoever fails half way can end those before."""
     context = get_context("fork") if can_fork() else get_context("spawn")
     gc.collect()
+    give_back_memory()
     gc.freeze()  # so that collections in forked workers leave shared pages alone
     for _ in range(count):
         ours, theirs = context.Pipe()
@@ -163,6 +165,7 @@ def serve(pipe: "connection.Connection[Any, Any]", parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with(parent)
+    gc.set_threshold(GARBAGE_OBJECTS, 50, 50)
     while True:
         try:
             told = pipe.recv()

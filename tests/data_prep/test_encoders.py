@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from data_prep import tokenizer
 from data_prep.encoder import Encoder
-from data_prep.encoders import sentencepiece_words, word_dictionary
+from data_prep.encoders import sentencepiece_words, word_dictionary, wordpiece
+from data_prep.encoders.encoded import in_pieces
 from data_prep.encoders.wordpiece import ALONE, OTHER, SPACE, WORD, CharacterKinds
 from data_prep.tokenizer import Tokenizer
 from tests.data_prep.conftest import texts
@@ -139,3 +140,15 @@ def test_kinds_of_characters(tmp_path: Path) -> None:
     found = kinds.of(np.array([ord(character) for character in asked]))
     expected = [WORD] * 5 + [SPACE] * 4 + [ALONE] * 7 + [OTHER]
     assert found.tolist() == expected
+
+
+def test_a_huge_text_is_encoded_in_pieces(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut in front of newlines, whatever they stand between; without any it stays whole."""
+    monkeypatch.setattr(sentencepiece_words, "PIECE_BYTES", 100)
+    monkeypatch.setattr(wordpiece, "PIECE_BYTES", 100)
+    encoder = Encoder(made)
+    lines = texts(60, seed=9)
+    for joint in ("\n", "\n\n", " \n", "\n ", "\t\n\u3000", "", "中\n文"):
+        assert_equal(encoder, [joint.join(lines)])
+    assert_equal(encoder, ["\n" * 1000])
+    assert in_pieces(b"ab\ncd\nef", 5) == [b"ab", b"\ncd", b"\nef"]
