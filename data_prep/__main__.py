@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 PROGRAM = "python -m data_prep"
+GARBAGE_OBJECTS = 50_000  # between collections: documents come in thousands and form no cycles
 COMMANDS = {
     "build": "raw corpora to shards; `python -m data_prep RECIPE ...` is the same",
     "verify": "check every block of a corpus; name what is damaged and what repairs it",
@@ -26,11 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return overview(is_asked=bool(given))
     name = given.pop(0) if given[0] in COMMANDS else "build"
 
+    import gc
     from argparse import ArgumentParser
     from importlib import import_module
 
     from runtime.errors import run_command
 
+    gc.set_threshold(GARBAGE_OBJECTS, 50, 50)
     module = import_module(f"data_prep.commands.{name.replace('-', '_')}")
     parser = ArgumentParser(prog=f"{PROGRAM} {name}", description=f"{COMMANDS[name]}.")
     module.add_arguments(parser)

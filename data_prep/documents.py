@@ -47,10 +47,13 @@ class Document:
         fields["metadata"] = {} if metadata is None else metadata
         fields["origin"] = origin
 
-    @cached_property
+    @property
     def size(self) -> int:
         """Bytes of the text in UTF-8. Raises UnicodeEncodeError for lone surrogates."""
-        return utf8_size(self.text)
+        fields = self.__dict__  # cached_property takes a lock each time
+        if "_size" not in fields:
+            fields["_size"] = utf8_size(self.text)
+        return int(fields["_size"])
 
     @cached_property
     def words(self) -> list[str]:
@@ -88,7 +91,8 @@ def check(document: Document, max_bytes: int) -> Document | Reject:
         return quarantine(document.id, "longer than max_document_bytes", document.text)
     try:
         size = document.size
-        utf8_size(document.id)
+        if not document.id.isascii():
+            utf8_size(document.id)
     except UnicodeEncodeError:
         sample = document.text[:SAMPLE_CHARACTERS].encode("utf-8", "backslashreplace")
         id = document.id.encode("utf-8", "backslashreplace").decode()

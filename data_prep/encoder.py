@@ -22,7 +22,7 @@ from data_prep.tokenizer import load_json
 
 __all__ = ["Encoded", "Encoder"]
 
-VERIFIED_CHARACTERS = 1 << 13  # about, of each batch
+VERIFIED_CHARACTERS = 1 << 12  # about, of each batch
 GROUP_CHARACTERS = 1 << 20  # encoded at a time: more is little faster and takes more memory
 
 

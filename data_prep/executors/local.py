@@ -30,7 +30,6 @@ from runtime.errors import DataError, OutOfMemory
 J = TypeVar("J")
 R = TypeVar("R")
 COMMAND = "data_prep.__main__"
-GARBAGE_OBJECTS = 50_000  # between collections: documents come in thousands and form no cycles
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal a process gets when its parent ends
 
 
@@ -165,7 +164,6 @@ def serve(pipe: "connection.Connection[Any, Any]", parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with(parent)
-    gc.set_threshold(GARBAGE_OBJECTS, 50, 50)
     while True:
         try:
             told = pipe.recv()
