@@ -18,6 +18,7 @@ KINDS = {
     "exact": "Documents whose text is the same",
     "near": "Documents that are nearly the same",
     "lines": "Lines that are repeated",
+    "line_characters": "Characters of repeated lines",
 }
 
 
