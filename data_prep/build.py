@@ -81,8 +81,11 @@ def build(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     check(recipe)
     work = work_of(plan)
     with work.open(plan.inputs):
+        facts = ready_tokenizer(work, recipe)
+        if facts is not None and recipe.launch.executor == "local":
+            encoding.encoder_of(facts)  # forked workers have it from the start
         with opened(recipe, work) as current:
-            facts = ready_tokenizer(current)
+            encoding.release()
             read = read_all(current, facts)
             merged = merge_copies(current)
             facts = facts or trained_tokenizer(current)
@@ -101,7 +104,7 @@ def train_tokenizer(recipe: Recipe, plan: Plan) -> Path:
     check(recipe)
     work = work_of(plan)
     with work.open(plan.inputs), opened(recipe, work) as current:
-        if ready_tokenizer(current) is None:
+        if ready_tokenizer(work, recipe) is None:
             read_all(current, None)
             merge_copies(current)
             trained_tokenizer(current)
@@ -144,11 +147,11 @@ def tokenizer_folder(work: Work) -> Path:
     return work.folder / "corpus" / "tokenizer"
 
 
-def ready_tokenizer(current: Build) -> TokenizerFacts | None:
+def ready_tokenizer(work: Work, recipe: Recipe) -> TokenizerFacts | None:
     """The existing tokenizer of the recipe, copied; None if one is to be trained."""
-    if current.recipe.tokenizer.path is None:
+    if recipe.tokenizer.path is None:
         return None
-    return prepare_tokenizer(current, list)
+    return prepare_tokenizer(work, recipe, list)
 
 
 def trained_tokenizer(current: Build) -> TokenizerFacts:
@@ -158,17 +161,20 @@ def trained_tokenizer(current: Build) -> TokenizerFacts:
     valid_share = current.recipe.packing.valid_share
     with current.progress.note("tokenizer"):
         return prepare_tokenizer(
-            current,
+            current.work,
+            current.recipe,
             lambda: sampling.sample(
                 current.work, found, table.source_weights, table.sample_bytes, valid_share
             ),
         )
 
 
-def prepare_tokenizer(current: Build, sample: Callable[[], Iterable[str]]) -> TokenizerFacts:
-    folder = tokenizer_folder(current.work)
+def prepare_tokenizer(
+    work: Work, recipe: Recipe, sample: Callable[[], Iterable[str]]
+) -> TokenizerFacts:
+    folder = tokenizer_folder(work)
     folder.parent.mkdir(exist_ok=True)
-    tokenizer.prepare(folder, current.recipe.tokenizer, sample)
+    tokenizer.prepare(folder, recipe.tokenizer, sample)
     return tokenizer.facts(folder)
 
 
