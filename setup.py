@@ -73,7 +73,6 @@ setup(
         "tflite": ["litert-torch>=0.10,<1", "ai-edge-quantizer>=0.4"],
         "ray": ["ray>=2.55,<3"],
         "s3": ["s3fs>=2025.3"],
-        "gs": ["gcsfs>=2025.3"],
         "test": [
             "pytest>=9,<10",
             "pytest-xdist>=3.8,<4",

@@ -55,7 +55,8 @@ def text_file(work: Work, unit: str) -> Iterator[TextFile]:
 def documents(work: Work, unit: str, keep: NDArray[np.bool_]) -> Iterator[Batch]:
     """The stored documents of a unit whose row is to be kept, without lines that go."""
     removed = lines.Removed.load(work, unit)
-    with pa.memory_map(str(work.path(f"read/{unit}", ".arrow"))) as source:
+    # Not mapped: batches are compressed, and pages of a mapped file count as this worker's memory.
+    with pa.OSFile(str(work.path(f"read/{unit}", ".arrow"))) as source:
         reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
         first = 0
         for place in range(reader.num_record_batches):

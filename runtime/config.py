@@ -87,7 +87,7 @@ class Slurm(RecipeTable):
     account: str | None = None  # None: the user's default
     time_minutes: int | None = Field(default=None, gt=0)  # of a task; None: the partition's limit
     memory_mb: int | None = Field(default=None, gt=0)  # of a worker; None: the cluster's default
-    cpus_per_worker: Positive = 1
+    cpus_per_worker: Positive = 1  # asked for each array task
     options: dict[SbatchOption, str] = Field(default={})  # other long options of sbatch
 
 

@@ -27,7 +27,7 @@ class Params(Step):
     max_short_lines: Share = 0.67  # share of lines; dropped at it too
     short_line_length: int = Field(default=30, ge=0)  # characters, included; 0 switches it off
     max_duplicate_characters: Share = 0.01  # in copies of lines; dropped at it too; 1 switches off
-    max_newlines_per_word: float = Field(default=0.3, ge=0)
+    max_newlines_per_word: float = Field(default=0.3, ge=0)  # of the whole text; dropped above it
 
 
 def clean(document: Document, params: Params) -> Document | Reject:

@@ -52,16 +52,16 @@ class Params(Step):
     """Replaces what identifies a person by a placeholder. Opt-in."""
 
     step: str = "pii"
-    emails: bool = True
+    emails: bool = True  # addresses with a domain of at least two parts
     ip_addresses: bool = True  # public ones; 10.0.0.1, 127.0.0.1 and the like stay
     cards: bool = True  # 13-19 digits with a valid check digit
-    ibans: bool = True
+    ibans: bool = True  # of the length and check digits of their country
     phones: bool = True  # with a country code, North American, with a trunk 0, Chinese mobile
-    email_placeholder: str = "<email>"
-    ip_placeholder: str = "<ip>"
-    card_placeholder: str = "<card>"
-    iban_placeholder: str = "<iban>"
-    phone_placeholder: str = "<phone>"
+    email_placeholder: str = "<email>"  # what stands in place of each
+    ip_placeholder: str = "<ip>"  # what stands in place of each
+    card_placeholder: str = "<card>"  # what stands in place of each
+    iban_placeholder: str = "<iban>"  # what stands in place of each
+    phone_placeholder: str = "<phone>"  # what stands in place of each
 
 
 @dataclass(frozen=True)

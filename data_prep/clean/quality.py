@@ -26,8 +26,8 @@ class Params(Step):
     """Gopher's rules on the shape of words and lines. Rae et al. 2021, A.1.1."""
 
     step: str = "quality"
-    min_words: int = Field(default=50, ge=0)
-    max_words: int = Field(default=100_000, ge=1)
+    min_words: int = Field(default=50, ge=0)  # fewer are dropped
+    max_words: int = Field(default=100_000, ge=1)  # more are dropped
     min_mean_word_length: float = Field(default=3.0, ge=0)  # characters
     max_mean_word_length: float = Field(default=10.0, gt=0)  # characters
     max_hashes_per_word: float = Field(default=0.1, ge=0)  # "#" signs
@@ -36,7 +36,16 @@ class Params(Step):
     max_ellipsis_lines: Share = 0.3  # share of lines that end with an ellipsis
     min_words_with_letter: Share = 0.8  # share of words
     min_stop_words: int = Field(default=2, ge=0)  # different ones; 0 switches the rule off
-    stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")
+    stop_words: tuple[str, ...] = (
+        "the",
+        "be",
+        "to",
+        "of",
+        "and",
+        "that",
+        "have",
+        "with",
+    )  # counted in any case of letters
     stop_words_language: str = "en"  # documents with another metadata.language are not asked
 
 

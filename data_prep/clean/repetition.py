@@ -39,16 +39,16 @@ class Params(Step):
     duplicate_lines: Share = 0.30  # share of lines
     duplicate_paragraphs: Share = 0.30  # share of paragraphs
     duplicate_line_characters: Share = 0.20  # share of characters, as in all that follow
-    duplicate_paragraph_characters: Share = 0.20
-    top_2gram: Share = 0.20
-    top_3gram: Share = 0.18
-    top_4gram: Share = 0.16
-    duplicate_5grams: Share = 0.15
-    duplicate_6grams: Share = 0.14
-    duplicate_7grams: Share = 0.13
-    duplicate_8grams: Share = 0.12
-    duplicate_9grams: Share = 0.11
-    duplicate_10grams: Share = 0.10
+    duplicate_paragraph_characters: Share = 0.20  # share of characters in copies of paragraphs
+    top_2gram: Share = 0.20  # share of characters in the most frequent 2-gram
+    top_3gram: Share = 0.18  # share of characters in the most frequent 3-gram
+    top_4gram: Share = 0.16  # share of characters in the most frequent 4-gram
+    duplicate_5grams: Share = 0.15  # share of characters in 5-grams that occur before
+    duplicate_6grams: Share = 0.14  # share of characters in 6-grams that occur before
+    duplicate_7grams: Share = 0.13  # share of characters in 7-grams that occur before
+    duplicate_8grams: Share = 0.12  # share of characters in 8-grams that occur before
+    duplicate_9grams: Share = 0.11  # share of characters in 9-grams that occur before
+    duplicate_10grams: Share = 0.10  # share of characters in 10-grams that occur before
 
 
 def clean(document: Document, params: Params) -> Document | Reject:
