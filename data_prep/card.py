@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from data_prep import reading, selecting
 from data_prep.encoding import encoded
 from data_prep.shards import TokenizerFacts
-from data_prep.tokenizer import load_json
+from data_prep.tokenizer import reference
 from data_prep.units import Unit
 from data_prep.work import Work
 from runtime import provenance
@@ -201,7 +201,7 @@ def percentiles(counts: NDArray[np.int64]) -> dict[str, int]:
 
 def byte_tokens(tokenizer: TokenizerFacts) -> list[int]:
     """Ids of <0x00> to <0xFF>, by which SentencePiece spells what is not in its vocabulary."""
-    vocabulary = load_json(tokenizer.folder / "tokenizer.json")
+    vocabulary = reference(tokenizer.folder)
     found = (vocabulary.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
     return [number for number in found if number is not None]
 

@@ -18,7 +18,7 @@ from data_prep.encoders.encoded import Encoded, Way
 from data_prep.encoders.reference import Reference
 from data_prep.encoders.sentencepiece_words import SentencePieceWords
 from data_prep.encoders.wordpiece import WordPieceWords
-from data_prep.tokenizer import load_json
+from data_prep.tokenizer import reference
 
 __all__ = ["Encoded", "Encoder"]
 
@@ -32,7 +32,7 @@ class Encoder:
     def __init__(self, folder: Path) -> None:
         """`folder` is a tokenizer's as `data_prep.tokenizer.save` writes it; raises DataError."""
         path = folder / "tokenizer.json"
-        tokenizer = load_json(path)
+        tokenizer = reference(folder)
         description = json.loads(path.read_bytes())
         self.reference = Reference(tokenizer, vocab_size(description))
         self.way: Way = (

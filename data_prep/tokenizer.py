@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -159,6 +160,18 @@ def load_json(path: Path) -> FastTokenizer:
     return tokenizer
 
 
+def reference(folder: Path) -> FastTokenizer:
+    """The tokenizer of a folder, for all who only read it: loaded once a process."""
+    path = folder / "tokenizer.json"
+    version = path.stat().st_mtime_ns if path.is_file() else 0
+    return loaded(path, version)
+
+
+@lru_cache(maxsize=1)
+def loaded(path: Path, version: int) -> FastTokenizer:
+    return load_json(path)
+
+
 def settings_of(folder: Path) -> dict[str, Any]:
     """What an existing folder says beside tokenizer.json."""
     settings: dict[str, Any] = {}
@@ -235,7 +248,7 @@ def id_of(tokenizer: FastTokenizer, token: str) -> int:
 
 def facts(folder: Path) -> TokenizerFacts:
     """What the shards' manifest says of the tokenizer."""
-    tokenizer = load_json(folder / "tokenizer.json")
+    tokenizer = reference(folder)
     names = special_tokens(tokenizer, settings_of(folder))
     ids = {role: id_of(tokenizer, name) for role, name in names.items()}
     return TokenizerFacts(
