@@ -6,7 +6,6 @@ DataError that names the file and the block.
 """
 
 import io
-import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from runtime import provenance
 from runtime.errors import DataError
 
 BLOCK_BYTES = 1 << 22
@@ -29,22 +29,15 @@ def write_array(
 ) -> dict[str, Any]:
     """Write one .npy file, whole or not at all, from arrays that make up the one of this shape;
     return its entry. The folder is not fsynced."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     first = next(parts)
     header = io.BytesIO()
     facts = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, facts)
     hashes = BlockHashes()
-    try:
-        with temporary.open("wb") as file:
-            for content in chain([header.getbuffer()], map(as_bytes, chain([first], parts))):
-                file.write(content)
-                hashes.update(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with provenance.atomic(path) as temporary, temporary.open("wb") as file:
+        for content in chain([header.getbuffer()], map(as_bytes, chain([first], parts))):
+            file.write(content)
+            hashes.update(content)
     return {"bytes": hashes.num_bytes, "dtype": first.dtype.name, "blocks": hashes.finish()}
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from data_prep import (
     card,
@@ -37,7 +37,7 @@ from data_prep import (
 )
 from data_prep.config import Recipe
 from data_prep.encoding import EncodeJob
-from data_prep.executor import Run
+from data_prep.executor import Job, Run
 from data_prep.manifest import Passes, manifest_of
 from data_prep.progress import Progress
 from data_prep.reading import ReadJob
@@ -47,14 +47,6 @@ from data_prep.work import Work
 from runtime import provenance
 from runtime.errors import DataError
 from runtime.stages import MANIFEST, Plan
-
-
-class Job(Protocol):
-    """One unit of a pass."""
-
-    @property
-    def name(self) -> str: ...
-
 
 J = TypeVar("J", bound=Job)
 Journals = dict[str, list[dict[str, Any]]]

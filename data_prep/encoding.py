@@ -23,7 +23,8 @@ from data_prep.encoder import Encoder
 from data_prep.shards import TokenizerFacts
 from data_prep.stored import Batch
 from data_prep.units import Unit
-from data_prep.work import Work, atomic, save_array
+from data_prep.work import Work, save_array
+from runtime.provenance import atomic
 
 
 @dataclass(frozen=True)

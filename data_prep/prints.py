@@ -25,7 +25,8 @@ from data_prep.documents import Document
 from data_prep.lines import LinePrints
 from data_prep.ranges import save_sorted
 from data_prep.spacing import single_spaced
-from data_prep.work import Work, atomic, save_array
+from data_prep.work import Work, save_array
+from runtime.provenance import atomic
 
 BATCH_CHARACTERS = 1 << 18
 BATCH_DOCUMENTS = 1 << 9

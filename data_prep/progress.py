@@ -14,6 +14,8 @@ from rich.progress import (
     Progress as Bars,
 )
 
+from runtime.readable import duration
+
 LINE_SECONDS = 30.0  # between lines where there is no terminal
 
 
@@ -109,16 +111,3 @@ def scaled(value: float) -> str:
         if value >= limit:
             return f"{value / limit:.1f} {prefix}"
     return f"{value:.1f} "
-
-
-def duration(seconds: float) -> str:
-    """A time people read at a glance: 8s, 3m20s, 3h12m, 2d4h."""
-    whole = round(seconds)
-    for size, unit, smaller, smaller_unit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "m"),
-        (60, "m", 1, "s"),
-    ):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // smaller}{smaller_unit}"
-    return f"{whole}s"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.work import atomic
+from runtime.provenance import atomic
 
 KEY_BYTES = 8
 

@@ -225,6 +225,21 @@ def ranges(starts: Int64, counts: Int64) -> Int64:
     return np.arange(int(counts.sum()), dtype=np.int64) + np.repeat(starts - ends + counts, counts)
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, itself unchanged; no file it names is looked at. Raises DataError."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{folder} holds no finished corpus; run `python -m data_prep` first")
+    manifest = provenance.read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise DataError(f"{path}: format {found!r}, this version reads {FORMAT}; {AGAIN}")
+    if manifest_fingerprint(manifest) != manifest.get("fingerprint"):
+        raise DataError(f"{path} was changed after it was written; {AGAIN}")
+    check_manifest(path, manifest)
+    return manifest
+
+
 class Corpus:
     """A finished data folder."""
 
@@ -235,18 +250,8 @@ class Corpus:
         that opening does not wait for a file system; every file's when it is first read.
         """
         self.folder = folder
-        if not (folder / MANIFEST).is_file():
-            raise DataError(f"{folder} holds no finished corpus; run `python -m data_prep` first")
-        manifest = provenance.read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            found = manifest.get("format") if isinstance(manifest, dict) else None
-            raise DataError(
-                f"{folder / MANIFEST}: format {found!r}, this version reads {FORMAT}; {AGAIN}"
-            )
-        if manifest_fingerprint(manifest) != manifest.get("fingerprint"):
-            raise DataError(f"{folder / MANIFEST} was changed after it was written; {AGAIN}")
-        check_manifest(folder / MANIFEST, manifest)
-        self.manifest: dict[str, Any] = manifest
+        manifest = read_manifest(folder)
+        self.manifest = manifest
         self.fingerprint: str = manifest["fingerprint"]
         self.sequence_length: int = manifest["sequence_length"]
         self.tokenizer = tokenizer_facts(folder / "tokenizer", manifest["tokenizer"])

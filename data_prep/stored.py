@@ -15,7 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_prep import lines
-from data_prep.work import Work, atomic
+from data_prep.work import Work
+from runtime.provenance import atomic
 
 BATCH_BYTES = 1 << 22  # UTF-8 of the texts handed on together
 SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string())])

@@ -6,12 +6,9 @@ with a journal is never done again. Nothing in it depends on which worker did wh
 """
 
 import fcntl
-import os
-import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,6 +17,7 @@ import numpy as np
 from data_prep.executors import arrays
 from runtime import provenance
 from runtime.errors import DataError
+from runtime.provenance import atomic
 
 INPUTS = "inputs.json"
 LOCK_SECONDS = 2.0
@@ -98,19 +96,6 @@ class Work:
         if self.folder.exists():
             with suppress(DataError), self.locked():
                 self.remove()
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file to write, which takes the name `path` when the block ends without error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:

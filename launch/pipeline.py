@@ -13,8 +13,8 @@ from launch import journal, stage_process, summary
 from runtime import command, provenance, stages
 from runtime.config import Recipe
 from runtime.errors import RESUME_ME, LostRankError, RecipeError, StopRequested, TextmillError
+from runtime.readable import duration
 from runtime.recipe import load, to_toml
-from runtime.tracking import duration
 
 
 class StageFailed(TextmillError):

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from launch import journal, results
 from runtime import stages
-from runtime.tracking import duration
+from runtime.readable import duration
 
 LAST_LINES = 3
 WIDTH = 120  # where there is no terminal to measure

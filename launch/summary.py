@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launch import report, results
 from runtime import stages
-from runtime.tracking import duration
+from runtime.readable import duration
 
 
 def print_summary(output: Path, wanted: list[str], seconds: float) -> None:

@@ -13,7 +13,8 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,17 +31,24 @@ PACKAGES = (
 READ_BYTES = 1 << 22
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing."""
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which takes the name `path` when the block ends without error. The
+    folder is not fsynced."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
     fsync_folder(path.parent)
 
 

@@ -38,6 +38,7 @@ from tensorboard.plugins.text import metadata as text_plugin
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from runtime import provenance
+from runtime.readable import duration
 
 METRICS = "metrics.jsonl"
 ETA_WINDOW = 20  # log calls over which the speed behind the ETA is averaged
@@ -239,16 +240,3 @@ def short_count(value: float) -> str:
             scaled = value / size
             return f"{scaled:.1f}{unit}" if scaled < 9.95 else f"{scaled:.0f}{unit}"
     return f"{value:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """A time people read at a glance: 8s, 3m20s, 3h12m, 2d4h."""
-    whole = round(seconds)
-    for size, unit, smaller, smaller_unit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "m"),
-        (60, "m", 1, "s"),
-    ):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // smaller}{smaller_unit}"
-    return f"{whole}s"

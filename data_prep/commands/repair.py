@@ -24,7 +24,7 @@ from data_prep.config import Recipe
 from data_prep.plan import plan
 from data_prep.progress import Progress
 from data_prep.sharding import ShardJob, Slice
-from data_prep.shards import AGAIN, Split, TokenizerFacts, tokenizer_facts
+from data_prep.shards import AGAIN, Split, TokenizerFacts, read_manifest, tokenizer_facts
 from data_prep.units import Unit
 from data_prep.work import Work
 from runtime import provenance
@@ -54,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(found: Namespace) -> None:
     folder: Path = found.folder
-    manifest = verify.read_manifest(folder)
+    manifest = read_manifest(folder)
     if "repacked_from" in manifest:
         raise DataError(verify.repack_again(folder, manifest))
     known = {wanted.name: wanted for wanted in all_shards(manifest)}

@@ -14,12 +14,10 @@ from typing import Any
 import xxhash
 
 from data_prep.commands import corpus
-from data_prep.manifest_checks import check_manifest
 from data_prep.progress import Progress
-from data_prep.shards import AGAIN, BLOCK_BYTES, FORMAT, manifest_fingerprint, tokenizer_facts
+from data_prep.shards import BLOCK_BYTES, read_manifest, tokenizer_facts
 from runtime import provenance
 from runtime.errors import DataError
-from runtime.stages import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -57,20 +55,6 @@ def run(found: Namespace) -> None:
     print(
         f"{folder}: {len(files)} files, {num_blocks} blocks, {size / 1e6:,.1f} MB, all as written"
     )
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, itself unchanged; no file it names is looked at. Raises DataError."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise DataError(f"{folder} holds no finished corpus; run `python -m data_prep` first")
-    manifest = provenance.read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"{path}: not a {FORMAT} manifest; {AGAIN}")
-    if manifest_fingerprint(manifest) != manifest.get("fingerprint"):
-        raise DataError(f"{path} was changed after it was written; {AGAIN}")
-    check_manifest(path, manifest)
-    return manifest
 
 
 def files_of(folder: Path, manifest: dict[str, Any]) -> Iterator[ShardFile]:

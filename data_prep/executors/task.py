@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from data_prep.executors.outcome import Failure, attempt
-from data_prep.work import atomic
+from runtime.provenance import atomic
 
 JOBS, CLAIMS, ENDED = "jobs.pickle", "claims", "ended"
 

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from data_prep.progress import Pace, Progress, duration, scaled
+from data_prep.progress import Pace, Progress, scaled
+from runtime.readable import duration
 
 
 @pytest.fixture

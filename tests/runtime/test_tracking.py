@@ -10,7 +10,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 
 from runtime import tracking
-from runtime.tracking import Tracker, console_line, duration, short_count
+from runtime.readable import duration
+from runtime.tracking import Tracker, console_line, short_count
 
 
 def points(folder: Path, tag: str) -> list[tuple[int, float]]:
