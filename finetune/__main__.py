@@ -38,12 +38,9 @@ def finetune() -> None:
     from runtime import processes
 
     quiet()
-    processes.start(checked.engine.collective_timeout_seconds)
-    processes.set_threads(checked.engine.threads_per_rank)
-    try:
+    engine = checked.engine
+    with processes.joined(engine.collective_timeout_seconds, engine.threads_per_rank):
         run(checked, planned)
-    finally:
-        processes.stop()
 
 
 def quiet() -> None:
@@ -96,4 +93,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main)

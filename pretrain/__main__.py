@@ -3,8 +3,6 @@
 Starts or resumes. The same arguments work under `deepspeed --no_local_rank --module pretrain`.
 """
 
-import sys
-
 from runtime import command, signals
 from runtime.errors import RecipeError, run_command
 
@@ -29,12 +27,9 @@ def pretrain() -> None:
 
     command.start_logging()
     transformers.utils.logging.disable_progress_bar()
-    processes.start(checked.engine.collective_timeout_seconds)
-    processes.set_threads(checked.engine.threads_per_rank)
-    try:
+    engine = checked.engine
+    with processes.joined(engine.collective_timeout_seconds, engine.threads_per_rank):
         run(checked, checked.model, checked.train, planned)
-    finally:
-        processes.stop()
 
 
 def main() -> int:
@@ -44,4 +39,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main)

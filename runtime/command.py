@@ -3,10 +3,13 @@
 import argparse
 import logging
 import os
+import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from runtime.stages import Plan
 
@@ -59,3 +62,23 @@ def print_plan(plan: Plan) -> None:
         print(f"  {line}")
     for part in plan.parts:
         print_plan(part)
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Run a command that may start ranks and end the process with its exit code.
+
+    The interpreter is not taken down: threads of the collectives that still hold tensors then wait
+    for it in C++ and abort a process that has done its work ("terminate called without an active
+    exception", exit code -6). Whatever must reach a file is closed before a command returns.
+    """
+    try:
+        code = main()
+    except SystemExit as end:  # argparse
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)

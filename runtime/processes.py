@@ -6,7 +6,8 @@ reduced is a hang.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -39,6 +40,17 @@ def start(timeout_seconds: float) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
     dist.init_process_group(backend(), timeout=timedelta(seconds=timeout_seconds))
+
+
+@contextmanager
+def joined(timeout_seconds: float, threads_per_rank: int | None) -> Iterator[None]:
+    """Be a rank inside the block. All ranks enter and leave it."""
+    start(timeout_seconds)
+    set_threads(threads_per_rank)
+    try:
+        yield
+    finally:
+        stop()
 
 
 def stop() -> None:
