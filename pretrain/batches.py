@@ -19,9 +19,9 @@ import torch
 from data_prep.mixture import Order, Shares, sample_order
 from data_prep.shards import Corpus, Reader, Rows
 from pretrain import masking
-from pretrain.attention import segments_of
 from pretrain.config import Objective
-from pretrain.objective import IGNORED
+from pretrain.model.attention import segments_of
+from pretrain.model.objective import IGNORED
 from runtime.engine import Batch
 
 

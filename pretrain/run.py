@@ -10,11 +10,12 @@ from typing import Any
 from data_prep.decontamination import combined
 from data_prep.mixture import shares_of
 from data_prep.shards import Corpus
-from pretrain import export, model, proof
+from pretrain import export
 from pretrain.batches import Masker, MixtureBatches
 from pretrain.config import Model, Recipe, Train
 from pretrain.evaluate import evaluate
-from pretrain.objective import MaskedLM
+from pretrain.model import build, proof
+from pretrain.model.objective import MaskedLM
 from pretrain.train import Settings, train
 from runtime import checkpoint, processes, provenance, schedule, stages
 from runtime.engine import Batch, Engine
@@ -34,7 +35,7 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
         provenance.record_start(plan.folder, to_toml(recipe))
     processes.barrier()
     engine = Engine(
-        lambda: MaskedLM(model.build(table, corpus)),
+        lambda: MaskedLM(build.build(table, corpus)),
         recipe.engine,
         recipe.optimizer,
         batch,
@@ -42,7 +43,7 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
     )
     objective = engine.module
     assert isinstance(objective, MaskedLM)
-    first_position = model.first_position(objective.model.config)
+    first_position = build.first_position(objective.model.config)
     masker = Masker(corpus, recipe.objective, recipe.seed, first_position)
     batches = training_batches(recipe, masker, batch, settings.total_tokens)
     probe = batches.micro_batch(0, min(batch.micro_size, 4))  # the same samples on every rank

@@ -9,7 +9,7 @@ from data_prep.mixture import Shares
 from data_prep.shards import Corpus, Rows
 from pretrain.batches import Masker, MixtureBatches, with_padding
 from pretrain.config import Objective
-from pretrain.objective import IGNORED
+from pretrain.model.objective import IGNORED
 from pretrain.plan import check_budget
 from runtime.engine import Batch
 from runtime.errors import RecipeError

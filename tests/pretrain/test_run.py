@@ -16,8 +16,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from data_prep.shards import Corpus
 from pretrain import __main__ as command
-from pretrain import attention
-from pretrain.attention import segments_of
+from pretrain.model import attention
+from pretrain.model.attention import segments_of
 from pretrain.run import decontamination_of
 from tests.ranks import ROOT, Finished, run_ranks
 

@@ -21,9 +21,9 @@ from transformers import (
 from transformers.utils import cached_file
 
 from data_prep.shards import Corpus, TokenizerFacts
-from pretrain import attention
 from pretrain.config import Model
-from pretrain.objective import HEADS
+from pretrain.model import attention
+from pretrain.model.objective import HEADS
 from runtime.errors import DataError, RecipeError
 
 VOCABULARY_MULTIPLE = 64

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pretrain import attention, proof
-from pretrain.attention import segments_of
 from pretrain.batches import MicroBatch
-from pretrain.objective import MaskedLM
+from pretrain.model import attention, proof
+from pretrain.model.attention import segments_of
+from pretrain.model.objective import MaskedLM
 from runtime.engine import Engine
 from runtime.errors import RecipeError
-from tests.pretrain.test_attention import CONFIGS, LENGTHS, make, row
+from tests.pretrain.model.test_attention import CONFIGS, LENGTHS, make, row
 
 
 class OnCpu:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig, RobertaConfig
 
-from pretrain import attention
-from pretrain.attention import hidden_keys, segments_of
-from pretrain.model import first_position
-from pretrain.objective import MaskedLM
+from pretrain.model import attention
+from pretrain.model.attention import hidden_keys, segments_of
+from pretrain.model.build import first_position
+from pretrain.model.objective import MaskedLM
 
 LENGTHS = np.array([5, 40, 33, 1, 64, 7, 90])
 SMALL = {

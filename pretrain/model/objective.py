@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from pretrain.attention import Segments
+from pretrain.model.attention import Segments
 
 IGNORED = -100
 CHUNK = 512  # targets whose logits are in fp32 at a time

@@ -18,10 +18,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pretrain import attention
-from pretrain.attention import segments_of
 from pretrain.batches import MicroBatch
-from pretrain.objective import MaskedLM
+from pretrain.model import attention
+from pretrain.model.attention import segments_of
+from pretrain.model.objective import MaskedLM
 from runtime import processes
 from runtime.engine import Engine
 from runtime.errors import RecipeError

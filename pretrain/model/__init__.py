@@ -1,0 +1,1 @@
+"""The encoder: built, packed, proven, scored."""
