@@ -62,6 +62,14 @@ class LabelledBatches:
             lambda epoch: epoch_batches(lengths, batch_size, seed, epoch)
         )
 
+    def share_done(self, step: int) -> float:
+        """Share of the training that the first `step` steps are."""
+        return step / self.total_steps
+
+    def documents(self, step: int) -> list[str]:
+        """What a step is made of, for a message."""
+        return []  # STUB
+
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """This rank's share of a step (from 0)."""
         epoch, place = divmod(step, self.steps_per_epoch)

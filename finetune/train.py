@@ -21,7 +21,7 @@ from finetune.report import Prepared, Trained
 from finetune.task import Task
 from pretrain.evaluate import Evaluation
 from pretrain.export import export as export_model
-from pretrain.train import Settings, train
+from pretrain.train import Job, Settings, train
 from runtime import checkpoint, config, plugins, processes, provenance, schedule, stages
 from runtime.engine import Batch, Engine
 from runtime.errors import DataError
@@ -119,19 +119,22 @@ def train_model(recipe: Recipe, prepared: Prepared, folder: Path, is_control: bo
     identity = identity_of(recipe, prepared, is_control, seed)
     say_what_starts(prepared, engine, batches, is_control)
     position = train(
-        engine,
-        batches,
-        lambda: judge(prepared, engine),
-        lambda step: rate(task, step, batches.total_steps),
+        Job(
+            engine,
+            batches,
+            lambda: judge(prepared, engine),
+            lambda position, _: rate(task, position.step + 1, batches.total_steps),
+            folder,
+            identity,
+        ),
         Settings(
             every,
             saving(recipe.checkpoint, every),
             recipe.track,
-            task.patience,
+            recipe.guard,
+            patience=task.patience,
             description=f"```toml\n{to_toml(recipe)}```",
         ),
-        folder,
-        identity,
     )
     restore_best(engine, folder, position, identity)
     results = {

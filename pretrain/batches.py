@@ -43,6 +43,14 @@ class Batches(Protocol):
 
     def micro_batches(self, step: int) -> list[MicroBatch]: ...
 
+    def share_done(self, step: int) -> float:
+        """Share of the run's tokens that the first `step` steps hold, in [0, 1]."""
+        ...
+
+    def documents(self, step: int) -> list[str]:
+        """What a step is made of, for a message: this rank knows it for all ranks."""
+        ...
+
 
 @dataclass(frozen=True)
 class Masker:
@@ -113,6 +121,14 @@ class MixtureBatches:
     @property
     def tokens_per_step(self) -> int:
         return self.batch.global_size * self.masker.corpus.sequence_length
+
+    def share_done(self, step: int) -> float:
+        """Share of the run's tokens that the first `step` steps hold."""
+        return step / self.total_steps
+
+    def documents(self, step: int) -> list[str]:
+        """Source, sample and document hashes of a step."""
+        return []  # STUB
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """This rank's micro batches of a step."""

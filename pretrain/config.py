@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 import data_prep.config
-from runtime.config import Positive, Share
+from runtime.config import Positive, PositiveFloat, Share
 from runtime.recipe import RecipeTable
 
 
@@ -53,6 +53,12 @@ class Objective(RecipeTable):
     mask_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3  # of text tokens that become targets
     replace_by_mask: Share = 0.8  # of the targets
     replace_by_random: Share = 0.1  # of the targets; the rest is kept as it is
+    # Share at the end of the run, reached in a straight line; None: mask_share throughout.
+    mask_share_end: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    # What is masked whole: tokens, the tokens of a word, or runs of words (Joshi et al. 2020).
+    unit: Literal["token", "word", "span"] = "token"
+    mean_span_words: PositiveFloat = 3.8  # span: mean of the geometric length before the cut
+    max_span_words: Positive = 10  # span: longer draws are cut to it
 
     @model_validator(mode="after")
     def shares_fit(self) -> Self:
@@ -64,6 +70,31 @@ class Objective(RecipeTable):
         return self
 
 
+class Guard(RecipeTable):
+    """Which updates are refused, and when a run goes back."""
+
+    spike_sigmas: PositiveFloat | None = 6.0  # above the mean gradient norm; None: never a spike
+    window_steps: Positive = 128  # applied updates that mean and deviation are taken of
+    max_skips_in_a_row: Positive = 8  # then the run goes back to its newest checkpoint
+    max_rollbacks: Annotated[int, Field(ge=0)] = 3  # then it ends with exit code 4
+
+
+class Phase(RecipeTable):
+    """A part of the training; phases follow each other."""
+
+    share: Annotated[float, Field(gt=0.0, le=1.0)]  # of train.total_tokens; all sum to 1
+    sequence_length: Positive | None = None  # tokens a sample; None: as the shards are packed
+    # Share of each source in this phase, any scale; a source left out has none; empty: [mixture].
+    weights: dict[str, PositiveFloat] = Field(default={})
+
+
+class Probe(RecipeTable):
+    """A small task, fine-tuned on the encoder every so often while it is pretrained."""
+
+    task: str  # name of a table in [tasks]
+    every_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25  # of the run between two probes
+
+
 class Train(RecipeTable):
     """How long and in which portions the encoder is trained."""
 
@@ -72,6 +103,17 @@ class Train(RecipeTable):
     micro_batch_size: Positive = 16  # samples per rank per forward
     evaluate_every_steps: Positive = 500  # and before the first step and after the last
     validation_samples: Positive = 256  # per source, at most, at every evaluation
+    budget_minutes: PositiveFloat | None = None  # wall clock after which the run ends; None: no end
+    ramp_from: Positive | None = (
+        None  # samples a step at the start, doubled up to global_batch_size
+    )
+    ramp_share: Share = 0.1  # of the tokens over which the batch grows; needs ramp_from
+    phases: list[Phase] = Field(default=[])  # empty: one
+    export_at: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(
+        default=[]
+    )  # shares of the run
+    average_last: Positive | None = None  # checkpoints averaged into a second export; None: none
+    probes: list[Probe] = Field(default=[])  # plotted beside the loss
 
 
 class Recipe(data_prep.config.Recipe):
@@ -80,6 +122,7 @@ class Recipe(data_prep.config.Recipe):
     model: Model | None = None
     objective: Objective = Objective()
     train: Train | None = None
+    guard: Guard = Guard()
 
     @model_validator(mode="after")
     def model_is_trained(self) -> Self:

@@ -16,7 +16,7 @@ from pretrain.config import Model, Recipe, Train
 from pretrain.evaluate import evaluate
 from pretrain.model import build, proof
 from pretrain.model.objective import MaskedLM
-from pretrain.train import Settings, train
+from pretrain.train import Job, Settings, train
 from runtime import checkpoint, processes, provenance, schedule, stages
 from runtime.engine import Batch, Engine
 from runtime.recipe import to_toml
@@ -51,28 +51,30 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
     proof.report(difference, next(objective.parameters()).dtype)
     say_what_starts(engine, batches)
 
-    def learning_rate(step: int) -> float:
-        per_step = batches.tokens_per_step  # the middle of a step: neither end of the run is at 0
-        return schedule.learning_rate(
-            recipe.schedule,
-            recipe.optimizer.learning_rate,
-            (step - 1) * per_step + per_step // 2,
-            batches.total_steps * per_step,
-        )
+    def learning_rate(position: checkpoint.Position, progress: float) -> float:
+        # The middle of a step: neither end of the run is at 0.
+        ends = batches.share_done(position.step), batches.share_done(position.step + 1)
+        share = max(progress, sum(ends) / 2)
+        peak = recipe.optimizer.learning_rate
+        return peak * schedule.share_of_peak(recipe.schedule, min(share, 1.0))
 
     position = train(
-        engine,
-        batches,
-        lambda: evaluate(engine, masker, settings.validation_samples, batch.micro_size),
-        learning_rate,
+        Job(
+            engine,
+            batches,
+            lambda: evaluate(engine, masker, settings.validation_samples, batch.micro_size),
+            learning_rate,
+            plan.folder,
+            identity(recipe, corpus, table, batch),
+        ),
         Settings(
             settings.evaluate_every_steps,
             recipe.checkpoint,
             recipe.track,
+            recipe.guard,
+            budget_seconds=settings.budget_minutes and settings.budget_minutes * 60,
             description=f"```toml\n{to_toml(recipe)}```",
         ),
-        plan.folder,
-        identity(recipe, corpus, table, batch),
     )
     seen = {"data": corpus.fingerprint, "decontamination": decontamination_of(table, corpus)}
     facts = {**seen, "recipe": recipe.name, "step": position.step}

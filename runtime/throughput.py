@@ -8,7 +8,7 @@ reported as a share.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import psutil
@@ -40,8 +40,8 @@ class Throughput:
         self.waited_seconds = 0.0
         self.excluded_seconds = 0.0
 
-    def count(self, tokens: int) -> None:
-        """Add one step and the tokens of all ranks in it."""
+    def count(self, tokens: int, seconds: Mapping[str, float] | None = None) -> None:
+        """Add one step, the tokens of all ranks in it, and the seconds of its parts."""
         self.tokens += tokens
         self.steps += 1
 

@@ -42,7 +42,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "misc", "base", "manage
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_LOOP_LINES = 90  # the training loop, which must be readable from top to bottom
-TRAINING_LOOP = ("pretrain/train.py", "train")
+TRAINING_LOOP = ("pretrain/train.py", "train_from")
 
 
 def sources() -> list[Path]:
