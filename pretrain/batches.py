@@ -6,32 +6,21 @@ they are masked. A micro batch is one flat row of `micro_size x sequence_length`
 boundaries of its segments; padding is a segment of its own. Shapes are static.
 """
 
-# B samples of the micro batch  T tokens per sample  K targets, padded
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 
 from data_prep.mixture import Order, Shares, sample_order
-from data_prep.shards import Corpus, Reader, Rows
+from data_prep.shards import Reader, Rows
 from pretrain import masking
-from pretrain.config import Objective
-from pretrain.model.attention import segments_of
-from pretrain.model.objective import IGNORED
+from pretrain.masker import Masker
+from pretrain.micro_batch import MicroBatch
 from runtime.engine import Batch
 
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """What one forward of one rank needs, and what it counts for."""
-
-    inputs: dict[str, Any]
-    num_targets: int
-    num_tokens: int  # without padding
+__all__ = ["Batches", "MicroBatch", "MixtureBatches", "gather"]
 
 
 class Batches(Protocol):
@@ -50,55 +39,6 @@ class Batches(Protocol):
     def documents(self, step: int) -> list[str]:
         """What a step is made of, for a message: this rank knows it for all ranks."""
         ...
-
-
-@dataclass(frozen=True)
-class Masker:
-    """How the samples of a corpus are masked and laid out."""
-
-    corpus: Corpus
-    objective: Objective
-    seed: int
-    first_position: int
-
-    def micro_batch(self, rows: Rows, keys: np.ndarray) -> MicroBatch:
-        """Mask rows (B, T) and flatten them to one packed row (1, B x T)."""
-        facts = self.corpus.tokenizer
-        masked = masking.mask(
-            rows.tokens,
-            keys,
-            self.objective.mask_share,
-            self.objective.replace_by_mask,
-            self.objective.replace_by_random,
-            facts.mask_id,
-            np.asarray(facts.special_ids),
-            facts.vocab_size,
-        )
-        num_samples, length = rows.tokens.shape
-        lengths = with_padding(rows, length)
-        most = num_samples * max(1, math.floor(self.objective.mask_share * length))
-        missing = most - len(masked.targets)
-        starts = np.cumsum(lengths) - lengths
-        position_ids = np.arange(num_samples * length) - np.repeat(starts, lengths)
-        inputs = {
-            "input_ids": torch.from_numpy(masked.tokens.reshape(1, -1)),
-            "position_ids": torch.from_numpy(position_ids[None] + self.first_position),
-            "positions": torch.from_numpy(np.pad(masked.positions, (0, missing))),
-            "targets": torch.from_numpy(
-                np.pad(masked.targets, (0, missing), constant_values=IGNORED)
-            ),
-            "segments": segments_of(lengths),
-        }
-        return MicroBatch(inputs, len(masked.targets), int(rows.lengths.sum()))
-
-
-def with_padding(rows: Rows, length: int) -> np.ndarray:
-    """Segment lengths of all rows in order; what a row has left is a segment of its own."""
-    ends = np.cumsum(rows.counts)
-    filled = np.add.reduceat(rows.lengths, ends - rows.counts)
-    padding = length - filled
-    has_padding = padding > 0
-    return np.insert(rows.lengths, ends[has_padding], padding[has_padding]).astype(np.int64)
 
 
 @dataclass(frozen=True)

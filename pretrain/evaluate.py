@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pretrain import masking
-from pretrain.batches import Masker
 from pretrain.config import Objective
+from pretrain.masker import Masker
 from runtime import processes
 from runtime.engine import Engine
 

@@ -11,9 +11,10 @@ from data_prep.decontamination import combined
 from data_prep.mixture import shares_of
 from data_prep.shards import Corpus
 from pretrain import export
-from pretrain.batches import Masker, MixtureBatches
+from pretrain.batches import MixtureBatches
 from pretrain.config import Model, Recipe, Train
 from pretrain.evaluate import evaluate
+from pretrain.masker import Masker
 from pretrain.model import build, proof
 from pretrain.model.objective import MaskedLM
 from pretrain.train import Job, Settings, train

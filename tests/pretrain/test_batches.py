@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from data_prep.mixture import Shares
-from data_prep.shards import Corpus, Rows
-from pretrain.batches import Masker, MixtureBatches, with_padding
+from data_prep.shards import Corpus
+from pretrain.batches import MixtureBatches
 from pretrain.config import Objective
+from pretrain.masker import Masker
 from pretrain.model.objective import IGNORED
 from pretrain.plan import check_budget
 from runtime.engine import Batch
@@ -84,16 +85,6 @@ def test_positions_restart_with_every_segment(corpus: Corpus) -> None:
     first = micro.inputs["input_ids"].numpy()[0, boundaries[:-1]]
     cls_id, pad_id = corpus.tokenizer.cls_id, corpus.tokenizer.pad_id
     assert set(first.tolist()) <= {cls_id, pad_id}
-
-
-def test_padding_is_a_segment_of_its_own() -> None:
-    rows = Rows(
-        tokens=np.zeros((3, 8), np.int32),
-        lengths=np.array([3, 2, 8, 5], np.int32),
-        counts=np.array([2, 1, 1]),
-        documents=np.zeros(4, np.uint64),
-    )
-    assert with_padding(rows, 8).tolist() == [3, 2, 3, 8, 5, 3]
 
 
 def test_a_budget_past_the_end_of_the_mixture_is_refused() -> None:
