@@ -1,23 +1,16 @@
-"""The DeepSpeed engine: joins recipe facts with engine policy, runs steps, saves and loads shards.
+"""The DeepSpeed engine: runs steps, saves and loads shards.
 
 The only importer of deepspeed. A module given to `Engine` is an `nn.Module` around a transformers
 model whose `forward(**inputs)` returns a tuple of tensors; the first is the loss *summed* over its
 targets. Sums are divided by the targets of all ranks and micro batches of the step, so neither the
 number of ranks nor gradient accumulation can change an update.
-
-A ds_config holds engine policy only (stage, offload, buckets). One that repeats a fact of the
-recipe (batch sizes, precision, optimizer, clipping) is refused: two places for one fact end up
-different.
 """
 
 import io
-import json
 import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,99 +32,14 @@ from torch import Tensor, nn
 from transformers.integrations import HfDeepSpeedConfig
 
 from runtime import config, processes
-from runtime.errors import RecipeError
+from runtime.ds_config import Batch as Batch
+from runtime.ds_config import join_config, stage_of
+from runtime.optimizers.adamw import AdamW
+from runtime.optimizers.gate import Gate
 
 Inputs = Mapping[str, Any]
-# Facts of the recipe that a ds_config must not repeat.
-RECIPE_FACTS = (
-    "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps",
-    "optimizer", "scheduler", "gradient_clipping", "fp16", "bf16", "torch_autocast", "data_types",
-    "zero_allow_untested_optimizer", "wall_clock_breakdown", "steps_per_print", "checkpoint",
-)  # fmt: skip
 # The plain value classes inside DeepSpeed's shards that weights_only loading has to know.
 SAFE_CLASSES = [ZeroStageEnum, LossScaler, fragment_address]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples per optimizer step over all ranks, and samples per rank per forward."""
-
-    global_size: int
-    micro_size: int
-
-    def accumulation(self, world_size: int) -> int:
-        """Micro batches per rank and step. Raises RecipeError with the nearest values that fit."""
-        portion = self.micro_size * world_size
-        if self.global_size % portion:
-            below = self.global_size // portion * portion
-            nearest = f"{below} or {below + portion}" if below else str(portion)
-            raise RecipeError(
-                f"the global batch size ({self.global_size}) must be a multiple of the micro batch "
-                f"size x world size = {self.micro_size} x {world_size} = {portion}; "
-                f"nearest: {nearest}"
-            )
-        return self.global_size // portion
-
-
-def read_ds_config(name: str) -> dict[str, Any]:
-    """Read a ds_config by name (from ds_configs/) or path. Raises RecipeError if it cannot be
-    used."""
-    path = Path(name)
-    if path.suffix != ".json":
-        known = shipped_ds_configs()
-        if name not in known:
-            raise RecipeError(
-                f"engine.ds_config {name!r} is neither a path ending in .json nor a name in "
-                f"ds_configs/: {', '.join(sorted(known))}"
-            )
-        path = known[name]
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read engine.ds_config {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise RecipeError(f"engine.ds_config {path} is not valid JSON: {error}") from None
-    repeated = [key for key in RECIPE_FACTS if key in found]
-    if repeated:
-        raise RecipeError(
-            f"engine.ds_config {path} sets {', '.join(repeated)}, which the recipe decides; "
-            "remove them there and set [train], [optimizer] or [engine] in the recipe"
-        )
-    return dict(found)
-
-
-def shipped_ds_configs() -> dict[str, Path]:
-    """The files of ds_configs/ by name, wherever Textmill is installed."""
-    spec = find_spec("ds_configs")  # a folder without code: importlib.resources fails on some
-    folders = spec.submodule_search_locations if spec is not None else None
-    return {path.stem: path for folder in folders or () for path in Path(folder).glob("*.json")}
-
-
-def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int) -> dict[str, Any]:
-    """The complete DeepSpeed configuration: policy from the file, facts from the recipe."""
-    accumulation = batch.accumulation(world)
-    policy = read_ds_config(table.ds_config)
-    if table.precision == "bf16" and stage_of(policy) == 0:
-        raise RecipeError(
-            f'engine.precision = "bf16" does not go with ZeRO stage 0 ({table.ds_config}): '
-            "DeepSpeed then uses its loss-scaling fp16 optimizer, which was seen to train "
-            'differently from stages 1 to 3; set engine.ds_config = "zero1", or precision = "fp32"'
-        )
-    return {
-        **policy,
-        "train_batch_size": batch.global_size,
-        "train_micro_batch_size_per_gpu": batch.micro_size,
-        "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": clip_norm,
-        "bf16": {"enabled": table.precision == "bf16"},
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 1 << 60,
-    }
-
-
-def stage_of(policy: Mapping[str, Any]) -> int:
-    """The ZeRO stage a ds_config asks for."""
-    return int(policy.get("zero_optimization", {}).get("stage", 0))
 
 
 def start_communication() -> None:
@@ -154,24 +62,23 @@ class Engine:
         seed: int,
     ) -> None:
         world = processes.world_size()
-        self.accumulation = batch.accumulation(world)
+        self.accumulation = batch.accumulation(world)  # micro batches a step, unless it says else
         joined = join_config(table, optimizer.clip_norm, batch, world)
         self.stage = stage_of(joined)
+        self.clip_norm = optimizer.clip_norm
         start_communication()
         torch.manual_seed(seed)
         # Under ZeRO-3 transformers builds the model in shards as long as this object is alive.
         self._hf_config = HfDeepSpeedConfig(joined) if self.stage == 3 else None
         module = make_module()
-        adamw = torch.optim.AdamW(
-            parameter_groups(module, optimizer.weight_decay),
-            lr=optimizer.learning_rate,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            fused=True,
-        )
-        self._engine: Any = deepspeed.initialize(model=module, optimizer=adamw, config=joined)[0]
+        self._gate = Gate(self.gradient_norm)
+        groups = parameter_groups(module, optimizer)
+        inner = AdamW(groups, self._gate, optimizer.betas, optimizer.eps)
+        self._engine: Any = deepspeed.initialize(model=module, optimizer=inner, config=joined)[0]
         self.device = self._engine.device
+        self._micro_size = batch.micro_size
         self._micro_batches_done = 0
+        self.begin_step(self.accumulation)
         # Ranks see different samples, so they draw different dropout masks.
         torch.manual_seed(seed + 1 + processes.rank())
 
@@ -181,9 +88,13 @@ class Engine:
         return self._engine.module  # type: ignore[no-any-return]
 
     def begin_step(self, num_micro_batches: int) -> None:
-        """Say how many micro batches this rank runs before the next update."""
-        if num_micro_batches != self.accumulation:  # STUB: batch ramps change it
-            raise AssertionError(f"{num_micro_batches} micro batches, expected {self.accumulation}")
+        """Say how many micro batches each rank runs before the next update; else as many as
+        before."""
+        if self._micro_batches_done:
+            raise AssertionError(f"{self._micro_batches_done} micro batches wait for their step")
+        self._num_micro_batches = num_micro_batches
+        world = processes.world_size()
+        self._engine.set_train_batch_size(num_micro_batches * self._micro_size * world)
 
     def take_seconds(self) -> dict[str, float]:
         """Seconds spent in forward, backward, communication and optimizer since the last call."""
@@ -194,13 +105,16 @@ class Engine:
 
         `num_targets` counts the targets of all ranks and micro batches of this step.
         """
+        is_last = self._micro_batches_done + 1 == self._num_micro_batches
+        # DeepSpeed counts micro batches over the whole run, which a changing number would upset.
+        self._engine.set_gradient_accumulation_boundary(is_last)
         self._engine.train()
         loss_sum = self._engine(**self.to_device(inputs))[0]
         # Cancels DeepSpeed's average over micro batches and ranks.
-        scale = self.accumulation * processes.world_size() / num_targets
+        scale = self._num_micro_batches * processes.world_size() / num_targets
         self._engine.backward(loss_sum * scale)
         self._micro_batches_done += 1
-        if self._micro_batches_done < self.accumulation:
+        if not is_last:
             self._engine.step()  # counts the micro batch; nothing is updated yet
         return loss_sum.detach()  # type: ignore[no-any-return]
 
@@ -210,22 +124,33 @@ class Engine:
         """Update the parameters from the accumulated gradients; returns the gradient norm before
         clipping.
 
-        `accepts(norm)` is asked once, with the same norm on all ranks; if it says no, neither
-        parameters nor optimizer states change and the gradients are dropped.
+        `accepts(norm)` is asked once, with the same norm on all ranks (inf or nan if gradients
+        are not finite); if it says no, or the norm is not finite, neither parameters nor optimizer
+        states change and the gradients are dropped.
         """
-        if self._micro_batches_done != self.accumulation:
-            raise AssertionError(f"{self._micro_batches_done} of {self.accumulation} micro batches")
+        if self._micro_batches_done != self._num_micro_batches:
+            raise AssertionError(
+                f"{self._micro_batches_done} of {self._num_micro_batches} micro batches"
+            )
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        norm = self.gradient_norm() if self.stage == 0 else None  # DeepSpeed forgets it there
+        self._gate.begin(accepts)
+        if self.stage == 0 and self._gate.is_open() and self.clip_norm:
+            parameters = list(self.module.parameters())
+            norm = torch.tensor(self._gate.norm, device=self.device)
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         self._engine.step()
         self._micro_batches_done = 0
-        return float(self._engine.get_global_grad_norm() if norm is None else norm)
+        self._gate.is_open()  # DeepSpeed gives up by itself before it asks if the norm is invalid
+        assert self._gate.norm is not None
+        return self._gate.norm
 
     def gradient_norm(self) -> float:
-        """Global norm of unsharded, already averaged gradients."""
+        """Global norm of the averaged gradients of this step, before clipping."""
+        if self.stage > 0:
+            return float(self._engine.optimizer._global_grad_norm)  # private: set before updates
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients))
+        return processes.from_rank_0(float(torch.nn.utils.get_total_norm(gradients)))
 
     @torch.no_grad()
     def evaluate(self, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -281,13 +206,14 @@ class Engine:
         self._engine._config.load_universal_checkpoint = False
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, optimizer: config.Optimizer) -> list[dict[str, Any]]:
     """Matrices are decayed; norms, biases and other vectors are not."""
     decayed = [p for p in module.parameters() if len(full_shape(p)) >= 2]
     plain = [p for p in module.parameters() if len(full_shape(p)) < 2]
+    rate = optimizer.learning_rate
     groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": decayed, "lr": rate, "weight_decay": optimizer.weight_decay},
+        {"params": plain, "lr": rate, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

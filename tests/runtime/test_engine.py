@@ -9,7 +9,7 @@ import torch
 from deepspeed import DeepSpeedConfig
 
 from runtime import config
-from runtime.engine import RECIPE_FACTS, Batch, join_config, read_ds_config
+from runtime.ds_config import RECIPE_FACTS, Batch, join_config, read_ds_config
 from runtime.errors import RecipeError
 from tests.ranks import run_ranks
 

@@ -1,0 +1,108 @@
+"""Engine policy and recipe facts: reads a ds_config and joins it with what the recipe decides.
+
+A ds_config holds engine policy only (stage, offload, buckets). One that repeats a fact of the
+recipe (batch sizes, precision, optimizer, clipping) is refused: two places for one fact end up
+different.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from runtime import config
+from runtime.errors import RecipeError
+
+# Facts of the recipe that a ds_config must not repeat.
+RECIPE_FACTS = (
+    "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps",
+    "optimizer", "scheduler", "gradient_clipping", "fp16", "bf16", "torch_autocast", "data_types",
+    "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "wall_clock_breakdown",
+    "steps_per_print", "checkpoint",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples per optimizer step over all ranks, and samples per rank per forward."""
+
+    global_size: int
+    micro_size: int
+
+    def accumulation(self, world_size: int) -> int:
+        """Micro batches per rank and step. Raises RecipeError with the nearest values that fit."""
+        portion = self.micro_size * world_size
+        if self.global_size % portion:
+            below = self.global_size // portion * portion
+            nearest = f"{below} or {below + portion}" if below else str(portion)
+            raise RecipeError(
+                f"the global batch size ({self.global_size}) must be a multiple of the micro batch "
+                f"size x world size = {self.micro_size} x {world_size} = {portion}; "
+                f"nearest: {nearest}"
+            )
+        return self.global_size // portion
+
+
+def read_ds_config(name: str) -> dict[str, Any]:
+    """Read a ds_config by name (from ds_configs/) or path. Raises RecipeError if it cannot be
+    used."""
+    path = Path(name)
+    if path.suffix != ".json":
+        known = shipped_ds_configs()
+        if name not in known:
+            raise RecipeError(
+                f"engine.ds_config {name!r} is neither a path ending in .json nor a name in "
+                f"ds_configs/: {', '.join(sorted(known))}"
+            )
+        path = known[name]
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read engine.ds_config {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise RecipeError(f"engine.ds_config {path} is not valid JSON: {error}") from None
+    repeated = [key for key in RECIPE_FACTS if key in found]
+    if repeated:
+        raise RecipeError(
+            f"engine.ds_config {path} sets {', '.join(repeated)}, which the recipe decides; "
+            "remove them there and set [train], [optimizer] or [engine] in the recipe"
+        )
+    return dict(found)
+
+
+def shipped_ds_configs() -> dict[str, Path]:
+    """The files of ds_configs/ by name, wherever Textmill is installed."""
+    spec = find_spec("ds_configs")  # a folder without code: importlib.resources fails on some
+    folders = spec.submodule_search_locations if spec is not None else None
+    return {path.stem: path for folder in folders or () for path in Path(folder).glob("*.json")}
+
+
+def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int) -> dict[str, Any]:
+    """The complete DeepSpeed configuration: policy from the file, facts from the recipe."""
+    accumulation = batch.accumulation(world)
+    policy = read_ds_config(table.ds_config)
+    if table.precision == "bf16" and stage_of(policy) == 0:
+        raise RecipeError(
+            f'engine.precision = "bf16" does not go with ZeRO stage 0 ({table.ds_config}): '
+            "DeepSpeed then uses its loss-scaling fp16 optimizer, which was seen to train "
+            'differently from stages 1 to 3; set engine.ds_config = "zero1", or precision = "fp32"'
+        )
+    return {
+        **policy,
+        "train_batch_size": batch.global_size,
+        "train_micro_batch_size_per_gpu": batch.micro_size,
+        "gradient_accumulation_steps": accumulation,
+        # Without ZeRO the engine clips: DeepSpeed would compute the norm again for itself.
+        "gradient_clipping": clip_norm if stage_of(policy) else 0.0,
+        "bf16": {"enabled": table.precision == "bf16"},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW is vectorised on CPU, too
+        "steps_per_print": 1 << 60,
+    }
+
+
+def stage_of(policy: Mapping[str, Any]) -> int:
+    """The ZeRO stage a ds_config asks for."""
+    return int(policy.get("zero_optimization", {}).get("stage", 0))

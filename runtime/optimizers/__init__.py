@@ -1,0 +1,1 @@
+"""The optimizers of `optimizer.name`, each written for flat shares of sharded parameters."""
