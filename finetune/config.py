@@ -4,9 +4,9 @@ Torch-free; `runtime.recipe` finds `Recipe` here by name. Task tables live besid
 """
 
 import re
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 import pretrain.config
 from finetune.task import Task
@@ -45,3 +45,12 @@ class Recipe(pretrain.config.Recipe):
                     f"task name {name!r} becomes a folder: use letters, digits, '-' and '_'"
                 )
         return tasks
+
+    @model_validator(mode="after")
+    def probed_tasks_exist(self) -> Self:
+        probed = [probe.task for probe in self.train.probes] if self.train else []
+        missing = [name for name in probed if name not in self.tasks]
+        if missing:
+            known = ", ".join(self.tasks) or "none"
+            raise ValueError(f"train.probes names {', '.join(missing)}; the tasks are: {known}")
+        return self

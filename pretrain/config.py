@@ -93,6 +93,7 @@ class Probe(RecipeTable):
 
     task: str  # name of a table in [tasks]
     every_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25  # of the run between two probes
+    max_minutes: PositiveFloat = 15.0  # of one probe; a longer one is ended and reported as failed
 
 
 class Train(RecipeTable):
@@ -115,6 +116,14 @@ class Train(RecipeTable):
     average_last: Positive | None = None  # checkpoints averaged into a second export; None: none
     probes: list[Probe] = Field(default=[])  # plotted beside the loss
 
+    @model_validator(mode="after")
+    def probes_have_names_of_their_own(self) -> Self:
+        names = [probe.task for probe in self.probes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"task {', '.join(twice)} is probed twice; keep one entry a task")
+        return self
+
 
 class Recipe(data_prep.config.Recipe):
     """What pretraining reads from a recipe."""
@@ -130,5 +139,28 @@ class Recipe(data_prep.config.Recipe):
             present, absent = ("model", "train") if self.model else ("train", "model")
             raise ValueError(
                 f"[{present}] needs [{absent}]: pretraining takes both tables or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def averaged_checkpoints_are_kept(self) -> Self:
+        count = self.train.average_last if self.train else None
+        kept = self.checkpoint.keep_last
+        if count is not None and count > kept:
+            raise ValueError(
+                f"train.average_last ({count}) needs {count} checkpoints on disk, "
+                f"checkpoint.keep_last is {kept}; nearest: checkpoint.keep_last = {count}, or "
+                f"train.average_last = {kept}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def one_decides_on_weights(self) -> Self:
+        phases = self.train.phases if self.train else []
+        changed = len(phases) > 1 or any(phase.weights for phase in phases)
+        if self.mixture.strategy == "online" and changed:
+            raise ValueError(
+                'mixture.strategy = "online" changes the weights itself: remove train.phases, or '
+                "choose another strategy"
             )
         return self

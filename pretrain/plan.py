@@ -16,7 +16,8 @@ STAGE = "pretrain"
 TABLES = ("model", "objective", "train", "optimizer", "schedule", "engine", "mixture", "checkpoint")
 # Change nothing in the result: another value continues the same run.
 WITHOUT_EFFECT = {
-    "engine": ("collective_timeout_seconds", "threads_per_rank"),
+    "engine": ("collective_timeout_seconds", "threads_per_rank", "peak_tflops"),
+    "train": ("export_at", "probes"),
     "checkpoint": ("interval_steps", "keep_last", "keep_every_steps"),
 }
 

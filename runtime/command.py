@@ -21,12 +21,18 @@ class Arguments:
     recipe: Path
     overrides: tuple[str, ...]
     dry_run: bool
+    accept_drift: bool = False
 
 
 def parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The arguments of a stage; commands with more of their own add them to it."""
+    """The arguments of a stage that trains."""
     parsed = argparse.ArgumentParser(prog=program, description=description)
     add_arguments(parsed)
+    parsed.add_argument(
+        "--accept-drift",
+        action="store_true",
+        help="continue a checkpoint of another recipe; the differences are recorded",
+    )
     return parsed
 
 
@@ -42,7 +48,7 @@ def add_arguments(parsed: argparse.ArgumentParser) -> None:
 def parse(program: str, description: str, arguments: Sequence[str] | None = None) -> Arguments:
     """Parse the command line of a stage."""
     found = parser(program, description).parse_args(arguments)
-    return Arguments(found.recipe, tuple(found.overrides), found.dry_run)
+    return Arguments(found.recipe, tuple(found.overrides), found.dry_run, found.accept_drift)
 
 
 def start_logging() -> None:
