@@ -1,82 +1,175 @@
-"""How fast training runs and what memory it holds, over the window since the last reading.
+"""How fast training runs, what its time goes into, and what memory it holds.
 
-`tokens` are real tokens (padding excluded) of all ranks together, so that `perf/tokens_per_second`
-is the speed of the run and not of one rank. MFU is tokens per second times the floating-point
-operations a token needs, over the peak of all devices together. Time inside `excluded()`
-(evaluation, checkpoints) is left out of the window; time inside `waiting()` counts and is also
-reported as a share.
+Tokens are real tokens (padding excluded) of all ranks together, so that `perf/tokens_per_second` is
+the speed of the run. Every second of a window belongs to one part, named in PARTS; `perf/share_*`
+sum to 1. Speed and MFU leave out what is no training: evaluation, hooks (exports, probes) and
+checkpoints. MFU is the floating-point operations that the model needs for the window's own tokens
+and segments, over the seconds of training and the peak of all devices.
+
+`throughput.json` in the folder of the stage holds the same sums exactly, one entry a start, up to
+that start's newest checkpoint: what was lost with a killed run is not in it. Times are those of
+rank 0; what it waits for other ranks is communication or `other`.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import psutil
 import torch
 
+from runtime import processes, provenance
+
 GIB = 1 << 30
+FILE = "throughput.json"
+NOT_TRAINING = ("evaluation", "hooks", "checkpoint")
+PARTS = ("data_wait", "forward", "backward", "communication", "optimizer", *NOT_TRAINING, "other")
+PEAK_BLOCKS = 4  # the fastest counts
+PEAK_BLOCK_SECONDS = 0.1  # long against a time slice: ranks that share a core slow each other
+PEAK_SIZE = {"cpu": 1024, "cuda": 8192}  # rows and columns of the matrices multiplied
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most floating-point operations a second that the devices of a run do together."""
+
+    flops: float
+    is_measured: bool  # by matrix products at the start; otherwise given in the recipe
+
+
+@dataclass
+class Sums:
+    """What was done and how long its parts took."""
+
+    steps: int = 0
+    tokens: int = 0  # real ones of all ranks
+    slots: int = 0  # tokens of all ranks, padding included
+    flops: float = 0.0  # that the model needs, all ranks
+    seconds: float = 0.0  # of everything
+    parts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    checkpoints: int = 0
+    checkpoint_bytes: int = 0  # all ranks
+
+    def add(self, other: "Sums") -> "Sums":
+        """The sums of both."""
+        parts = {part: self.parts[part] + other.parts[part] for part in PARTS}
+        names = ("steps", "tokens", "slots", "flops", "seconds", "checkpoints", "checkpoint_bytes")
+        return Sums(parts=parts, **{n: getattr(self, n) + getattr(other, n) for n in names})
+
+    @property
+    def training_seconds(self) -> float:
+        return max(self.seconds - sum(self.parts[part] for part in NOT_TRAINING), 1e-9)
 
 
 class Throughput:
-    """Meter of one run; `read` gives the metrics since the last `read`."""
+    """Meter of one start of a run; `read` gives the metrics since the last `read`."""
 
     def __init__(
         self,
-        flops_per_token: float | None = None,  # forward and backward
-        peak_flops: float | None = None,  # per second, all devices of the run together
+        folder: Path | None = None,  # of the stage, for throughput.json; None: not written
+        start_step: int = 0,
+        peak: Peak | None = None,  # None: no MFU
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.flops_per_token = flops_per_token
-        self.peak_flops = peak_flops
+        self.folder = folder
+        self.start_step = start_step
+        self.peak = peak
         self.clock = clock
         self.process = psutil.Process()
+        self.before = Sums()  # of the windows that were read
         self.restart()
 
     def restart(self) -> None:
-        """Begin a new window."""
+        """Forget the window and begin another."""
         self.started = self.clock()
-        self.tokens = 0
-        self.steps = 0
-        self.waited_seconds = 0.0
-        self.excluded_seconds = 0.0
+        self.window = Sums()
 
-    def count(self, tokens: int, seconds: Mapping[str, float] | None = None) -> None:
-        """Add one step, the tokens of all ranks in it, and the seconds of its parts."""
-        self.tokens += tokens
-        self.steps += 1
+    def count(
+        self,
+        tokens: int,
+        seconds: Mapping[str, float] | None = None,
+        flops: float = 0.0,
+        slots: int = 0,
+    ) -> None:
+        """Add one step: its tokens, the seconds of its parts on this rank, the operations it needs
+        and its tokens with padding; all but the seconds of all ranks."""
+        window = self.window
+        window.steps += 1
+        window.tokens += tokens
+        window.slots += slots
+        window.flops += flops
+        for part, value in (seconds or {}).items():
+            window.parts[part] += value
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def timing(self, part: str) -> Iterator[None]:
+        """Time spent here belongs to a part."""
+        before = self.clock()
+        try:
+            yield
+        finally:
+            self.window.parts[part] += self.clock() - before
+
+    def waiting(self) -> AbstractContextManager[None]:
         """Time spent here waited for data."""
-        before = self.clock()
-        try:
-            yield
-        finally:
-            self.waited_seconds += self.clock() - before
+        return self.timing("data_wait")
 
-    @contextmanager
-    def excluded(self) -> Iterator[None]:
-        """Time spent here is no training."""
-        before = self.clock()
-        try:
-            yield
-        finally:
-            self.excluded_seconds += self.clock() - before
+    def excluded(self, part: str = "evaluation") -> AbstractContextManager[None]:
+        """Time spent here is no training: it belongs to a part in NOT_TRAINING."""
+        return self.timing(part)
+
+    def saved(self, checkpoint: Path, step: int) -> None:
+        """Count a checkpoint that was just written and bring throughput.json up to its step."""
+        files = (path for path in checkpoint.rglob("*") if path.is_file())
+        self.window.checkpoints += 1
+        self.window.checkpoint_bytes += sum(path.stat().st_size for path in files)
+        if self.folder is not None and processes.rank() == 0:
+            write(self.folder, self.entry(step))
+
+    def entry(self, step: int) -> dict[str, object]:
+        """What throughput.json says of this start."""
+        sums = self.before.add(self.closed(self.window))
+        return {
+            "first_step": self.start_step + 1,
+            "last_step": step,
+            "ranks": processes.world_size(),
+            "peak": None if self.peak is None else asdict(self.peak),
+            **asdict(sums),
+        }
+
+    def closed(self, window: Sums) -> Sums:
+        """The window as it stands: what no part claims is `other`."""
+        seconds = self.clock() - self.started
+        parts = dict(window.parts)
+        parts["other"] = max(seconds - sum(parts.values()), 0.0)
+        # clocks of the parts may overlap by a little
+        return Sums(**{**vars(window), "seconds": sum(parts.values()), "parts": parts})
 
     def read(self) -> dict[str, float]:
         """The metrics of the window, then begin a new one; waits for no device."""
-        seconds = max(self.clock() - self.started - self.excluded_seconds, 1e-9)
-        tokens_per_second = self.tokens / seconds
-        metrics = {
-            "perf/tokens_per_second": tokens_per_second,
-            "perf/data_wait_share": min(self.waited_seconds / seconds, 1.0),
-            **self.memory(),
-        }
-        if self.steps:
-            metrics["perf/seconds_per_step"] = seconds / self.steps
-        if self.flops_per_token and self.peak_flops:
-            metrics["perf/mfu"] = tokens_per_second * self.flops_per_token / self.peak_flops
+        window = self.closed(self.window)
+        self.before = self.before.add(window)
         self.restart()
+        return {**self.speed(window), **shares(window), **saving(window), **self.memory()}
+
+    def speed(self, window: Sums) -> dict[str, float]:
+        """Tokens and operations over the seconds of training."""
+        seconds = window.training_seconds
+        metrics = {
+            "perf/tokens_per_second": window.tokens / seconds,
+            "perf/tokens_per_second_per_rank": window.tokens / seconds / processes.world_size(),
+            "perf/data_wait_share": min(window.parts["data_wait"] / seconds, 1.0),
+            "perf/window_seconds": window.seconds,
+        }
+        if window.steps:
+            metrics["perf/seconds_per_step"] = seconds / window.steps
+        if window.slots:
+            metrics["data/packing_efficiency"] = window.tokens / window.slots
+        if window.flops and self.peak is not None:
+            metrics["perf/mfu"] = window.flops / seconds / self.peak.flops
         return metrics
 
     def memory(self) -> dict[str, float]:
@@ -87,3 +180,63 @@ class Throughput:
             metrics["mem/device_peak_gib"] = torch.cuda.max_memory_allocated() / GIB
             torch.cuda.reset_peak_memory_stats()
         return metrics
+
+
+def shares(window: Sums) -> dict[str, float]:
+    """The share of every part in the window's time."""
+    total = max(window.seconds, 1e-9)
+    return {f"perf/share_{part}": seconds / total for part, seconds in window.parts.items()}
+
+
+def saving(window: Sums) -> dict[str, float]:
+    """What the checkpoints of a window cost, if there were any."""
+    if not window.checkpoints:
+        return {}
+    return {
+        "perf/checkpoint_seconds": window.parts["checkpoint"] / window.checkpoints,
+        "perf/checkpoint_gib": window.checkpoint_bytes / window.checkpoints / GIB,
+    }
+
+
+def write(folder: Path, entry: Mapping[str, object]) -> None:
+    """Put the entry of this start behind those of the starts whose steps it did not repeat."""
+    path = folder / FILE
+    found = provenance.read_json(path)["starts"] if path.is_file() else []
+    kept = [start for start in found if start["last_step"] < entry["first_step"]]
+    provenance.write_json(path, {"starts": [*kept, entry]})
+
+
+def peak(given_tflops: float | None, precision: str) -> Peak:
+    """The peak of all ranks' devices; measured on all at once unless given for one. All ranks call
+    it."""
+    if given_tflops is not None:
+        return Peak(given_tflops * 1e12 * processes.world_size(), is_measured=False)
+    processes.barrier()
+    own = measured_peak(processes.device(), DTYPES[precision])
+    return Peak(processes.sum_over_ranks([own])[0], is_measured=True)
+
+
+def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of square matrix products with this rank's threads; takes
+    about half a second."""
+    size = PEAK_SIZE[device.type]
+    generator = torch.Generator(device).manual_seed(0)  # the run's own generators stay untouched
+    left, right = (
+        torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2)
+    )
+    product = torch.mm(left, right)
+    fastest = 0.0
+    for _ in range(PEAK_BLOCKS):
+        synchronize(device)
+        started, count = time.perf_counter(), 0
+        while (seconds := time.perf_counter() - started) < PEAK_BLOCK_SECONDS:
+            torch.mm(left, right, out=product)
+            synchronize(device)
+            count += 1
+        fastest = max(fastest, count * 2 * size**3 / seconds)
+    return fastest
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

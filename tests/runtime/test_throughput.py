@@ -1,12 +1,15 @@
 """The meter with a clock that the test moves by hand."""
 
+import json
 import os
+from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from runtime.throughput import GIB, Throughput
+from runtime import throughput
+from runtime.throughput import GIB, PARTS, Peak, Throughput
 
 
 class Clock:
@@ -17,19 +20,56 @@ class Clock:
         return self.now
 
 
+def shares(metrics: dict[str, float]) -> dict[str, float]:
+    """The shares that are not zero."""
+    found = {part: metrics[f"perf/share_{part}"] for part in PARTS}
+    return {part: share for part, share in found.items() if share}
+
+
 def test_speed_waiting_and_mfu_by_hand() -> None:
     clock = Clock()
-    meter = Throughput(flops_per_token=6e6, peak_flops=1e10, clock=clock)
+    meter = Throughput(peak=Peak(1e10, is_measured=True), clock=clock)
     for _ in range(4):
         with meter.waiting():
             clock.now += 0.5
         clock.now += 1.5
-        meter.count(tokens=1000)
+        meter.count(tokens=1000, flops=6e9, slots=1250)
     metrics = meter.read()
     assert metrics["perf/tokens_per_second"] == pytest.approx(500.0)  # 4000 in 8 s
+    assert metrics["perf/tokens_per_second_per_rank"] == pytest.approx(500.0)  # one rank
     assert metrics["perf/seconds_per_step"] == pytest.approx(2.0)
     assert metrics["perf/data_wait_share"] == pytest.approx(0.25)
-    assert metrics["perf/mfu"] == pytest.approx(0.3)  # 500 * 6e6 / 1e10
+    assert metrics["perf/mfu"] == pytest.approx(0.3)  # 24e9 / 8 / 1e10
+    assert metrics["data/packing_efficiency"] == pytest.approx(0.8)
+
+
+def test_every_second_belongs_to_one_part() -> None:
+    clock = Clock()
+    meter = Throughput(clock=clock)
+    with meter.waiting():
+        clock.now += 1.0
+    clock.now += 10.0  # of which the engine says:
+    seconds = {"forward": 2.0, "backward": 4.0, "communication": 1.0, "optimizer": 2.0}
+    meter.count(tokens=600, seconds=seconds)
+    for part, duration in (("evaluation", 5.0), ("hooks", 3.0), ("checkpoint", 1.0)):
+        with meter.excluded(part):
+            clock.now += duration
+    metrics = meter.read()
+    assert shares(metrics) == pytest.approx(
+        {
+            "data_wait": 0.05,
+            "forward": 0.1,
+            "backward": 0.2,
+            "communication": 0.05,
+            "optimizer": 0.1,
+            "evaluation": 0.25,
+            "hooks": 0.15,
+            "checkpoint": 0.05,
+            "other": 0.05,
+        }
+    )
+    assert sum(shares(metrics).values()) == pytest.approx(1.0)
+    assert metrics["perf/window_seconds"] == pytest.approx(20.0)
 
 
 def test_evaluation_does_not_count_as_training() -> None:
@@ -67,8 +107,59 @@ def test_every_reading_begins_a_new_window() -> None:
     clock.now += 1.0
     metrics = meter.read()
     assert metrics["perf/tokens_per_second"] == 0.0
-    assert "perf/seconds_per_step" not in metrics
-    assert "perf/mfu" not in metrics
+    for absent in ("perf/seconds_per_step", "perf/mfu", "perf/checkpoint_seconds"):
+        assert absent not in metrics
+
+
+def checkpoint(folder: Path, size: int) -> Path:
+    (folder / "part").mkdir(parents=True)
+    (folder / "part" / "shard").write_bytes(b"x" * size)
+    return folder
+
+
+def test_checkpoints_are_reported_and_kept_exactly(tmp_path: Path) -> None:
+    clock = Clock()
+    meter = Throughput(tmp_path, peak=Peak(2e12, is_measured=False), clock=clock)
+    for step, size in ((4, 1 << 20), (8, 3 << 20)):
+        clock.now += 3.0
+        meter.count(tokens=100, flops=5.0, slots=200)
+        with meter.excluded("checkpoint"):
+            clock.now += 1.0
+        meter.saved(checkpoint(tmp_path / f"step-{step}", size), step)
+    metrics = meter.read()
+    assert metrics["perf/checkpoint_seconds"] == pytest.approx(1.0)
+    assert metrics["perf/checkpoint_gib"] == pytest.approx(2 / 1024)
+    (start,) = json.loads((tmp_path / throughput.FILE).read_text())["starts"]
+    assert (start["first_step"], start["last_step"], start["ranks"]) == (1, 8, 1)
+    assert (start["steps"], start["tokens"], start["slots"], start["flops"]) == (2, 200, 400, 10.0)
+    assert (start["checkpoints"], start["checkpoint_bytes"]) == (2, 4 << 20)
+    assert start["peak"] == {"flops": 2e12, "is_measured": False}
+    assert start["seconds"] == pytest.approx(8.0)
+    assert sum(start["parts"].values()) == pytest.approx(8.0)
+
+
+def test_each_start_has_its_entry_and_no_step_is_in_two(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "any", 1)
+    for start_step, steps in ((0, (4, 8)), (8, (12,)), (4, (6,)), (6, (9,))):
+        meter = Throughput(tmp_path, start_step)
+        for step in steps:
+            meter.saved(folder, step)
+    starts = json.loads((tmp_path / throughput.FILE).read_text())["starts"]
+    assert [(start["first_step"], start["last_step"]) for start in starts] == [(5, 6), (7, 9)]
+
+
+def test_a_given_peak_is_of_one_device() -> None:
+    assert throughput.peak(1.5, "bf16") == Peak(1.5e12, is_measured=False)
+
+
+def test_a_measured_peak_leaves_the_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "PEAK_SIZE", {"cpu": 128, "cuda": 128})
+    monkeypatch.setattr(throughput, "PEAK_BLOCK_SECONDS", 0.01)
+    before = torch.get_rng_state()
+    found = throughput.peak(None, "fp32")
+    assert found.is_measured
+    assert 1e8 < found.flops < 1e15
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_memory_is_this_process() -> None:
