@@ -8,23 +8,25 @@ there, in which epoch of that source, without state and without building an inde
    through a permutation of n keyed by (seed, source, epoch), which goes forward on disk; see
    `data_prep/permutation.py`.
 
-Every sample of a source is seen exactly once an epoch. Any rank computes its own part.
+Every sample of a source is seen exactly once an epoch, also where weights change while training:
+`piecewise_order` follows the history of such a run. Any rank computes its own part.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from data_prep.history import History
 from data_prep.permutation import mix, shuffled
 from data_prep.schedule import schedule
 from data_prep.shards import Corpus
-from runtime.config import PositiveFloat
+from runtime.config import PositiveFloat, Share
 from runtime.errors import DataError, RecipeError
 from runtime.recipe import RecipeTable
 
@@ -32,27 +34,56 @@ Int64 = NDArray[np.int64]
 UInt64 = NDArray[np.uint64]
 
 
+class Online(RecipeTable):
+    """How weights follow what each domain still learns: ADO (Jiang et al. 2024, arXiv 2410.11820);
+    the defaults are the paper's, but for the first two, which suit shorter runs."""
+
+    warmup_share: Share = 0.1  # of the run, in which evaluations are not used: no power law yet
+    min_evaluations: Annotated[int, Field(ge=3)] = 4  # after that, before weights change
+    credit_power: Share = 0.5  # s: how much a domain's own share counts in what it brought
+    credit_rate: Share = 0.1  # gamma 1: how fast the share that is credited follows, a step
+    preference_share: Share = 0.1  # gamma 2: of the newest preference; the rest is the average
+    min_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01  # of a domain in every preference
+
+
 class Mixture(RecipeTable):
     """What share of the training tokens each source gets."""
 
-    strategy: Literal["proportional", "fixed", "temperature"] = "proportional"  # by size of source
-    weights: dict[str, PositiveFloat] = Field(default={})  # fixed: one a source, any scale
-    temperature: float = Field(default=0.7, gt=0.0, le=1.0)  # temperature: weight = size^this
+    # By size of source; as given; by a power of size; changed at every evaluation while training.
+    strategy: Literal["proportional", "fixed", "temperature", "online"] = "proportional"
+    # fixed: one a source, any scale; 0: only evaluated. online: what to begin with.
+    weights: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default={})
+    # temperature: weight = size^this. online: what to begin with; if not given, by size.
+    temperature: float = Field(default=0.7, gt=0.0, le=1.0)
     # How often a source may be seen at most; then the others share what it had, in proportion.
     max_epochs: dict[str, PositiveFloat] = Field(default={})
+    online: Online = Online()  # online: how the weights change
 
     @model_validator(mode="after")
     def weights_fit_strategy(self) -> Self:
-        if (self.strategy == "fixed") != bool(self.weights):
+        is_online = self.strategy == "online"
+        if not is_online and (self.strategy == "fixed") != bool(self.weights):
             raise ValueError(
-                '`weights` and strategy = "fixed" go together '
+                '`weights` and strategy = "fixed" (or "online") go together '
                 f"(given: strategy {self.strategy!r}, weights {self.weights})"
             )
-        if "temperature" in self.model_fields_set and self.strategy != "temperature":
+        if self.weights and not any(self.weights.values()):
+            raise ValueError("`weights` are all 0: at least one source must be trained on")
+        has_temperature = "temperature" in self.model_fields_set
+        if has_temperature and (not (is_online or self.strategy == "temperature") or self.weights):
             raise ValueError(
-                f'`temperature` needs strategy = "temperature" (given: {self.strategy!r})'
+                '`temperature` needs strategy = "temperature", or "online" without `weights` '
+                f"(given: {self.strategy!r})"
             )
+        if "online" in self.model_fields_set and not is_online:
+            raise ValueError(f'`online` needs strategy = "online" (given: {self.strategy!r})')
         return self
+
+    @property
+    def power(self) -> float:
+        """The power of a source's size that is its weight, where none is given."""
+        is_online = self.strategy == "online" and "temperature" in self.model_fields_set
+        return self.temperature if is_online or self.strategy == "temperature" else 1.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +113,7 @@ def source_weights(mixture: Mixture, num_tokens: Mapping[str, int]) -> dict[str,
 
     Raises RecipeError for a source without a weight, DataError for a weighted source without text.
     """
-    if mixture.strategy == "fixed":
+    if mixture.weights:
         missing = sorted(set(num_tokens) - set(mixture.weights))
         unknown = sorted(set(mixture.weights) - set(num_tokens))
         if missing or unknown:
@@ -92,8 +123,7 @@ def source_weights(mixture: Mixture, num_tokens: Mapping[str, int]) -> dict[str,
             )
         raw = {name: float(mixture.weights[name]) for name in num_tokens}
     else:
-        power = mixture.temperature if mixture.strategy == "temperature" else 1.0
-        raw = {name: float(size) ** power if size else 0.0 for name, size in num_tokens.items()}
+        raw = {n: float(size) ** mixture.power if size else 0.0 for n, size in num_tokens.items()}
     empty = [name for name, weight in raw.items() if weight and not num_tokens[name]]
     if empty:
         raise DataError(
@@ -152,13 +182,23 @@ def sample_order(
     for number, (num_samples, weight) in enumerate(zip(counts, weights, strict=True)):
         if weight < 0 or (weight > 0 and num_samples < 1):
             raise ValueError(f"source {number} has weight {weight} and {num_samples} samples")
-    plan = schedule(tuple(weights), tuple(limits) or (None,) * len(counts))
-    if plan.total is not None and start + count > plan.total:
+    history = History.begin(tuple(weights), tuple(limits) or (None,) * len(counts))
+    return piecewise_order(counts, history, seed, start, count)
+
+
+def piecewise_order(
+    counts: Sequence[int], history: History, seed: int, start: int, count: int
+) -> Order:
+    """The same for a mixture whose weights changed: see `data_prep.history.History`.
+
+    The cost depends on `count` and on the logarithm of the number of changes.
+    """
+    if history.total is not None and start + count > history.total:
         raise DataError(
             f"sample {start + count - 1:,} is past the end of the mixture: with mixture.max_epochs "
-            f"it has {plan.total:,} samples; raise max_epochs or train on fewer tokens"
+            f"it has {history.total:,} samples; raise max_epochs or train on fewer tokens"
         )
-    source, draw = plan.draws(start, count)
+    source, draw = history.draws(start, count)
     epoch, sample = np.divmod(draw, np.maximum(1, np.asarray(counts, np.int64))[source])
     for number, num_samples in enumerate(counts):
         mine = np.flatnonzero(source == number)

@@ -14,9 +14,10 @@ below that is raised, at the expense of the largest.
 
 A source with a cap is used up at a known sample: whole periods as long as it lasts, then one
 shorter period that ends with its last sample. From there on the others share what it had, in
-proportion. Weights that change during training would be further phases.
+proportion. Weights that change while training: `data_prep/history.py`.
 """
 
+import bisect
 import heapq
 import math
 from dataclasses import dataclass
@@ -71,6 +72,11 @@ class Schedule:
                 draw[part] = earlier[chosen] + repeat * each[chosen] + rank[place]
         return source, draw
 
+    def phase_at(self, place: int) -> Phase:
+        """The phase in which the sample after the first `place` ones stands."""
+        number = bisect.bisect_right(self.phases, place, key=lambda phase: phase.start)
+        return self.phases[number - 1]
+
 
 @lru_cache(maxsize=32)
 def schedule(weights: tuple[float, ...], available: tuple[int | None, ...]) -> Schedule:
@@ -124,17 +130,23 @@ def draws_in_period(weights: tuple[float, ...]) -> tuple[int, ...]:
         np.maximum(error, np.abs(np.rint(wanted) - wanted) / lengths, out=error)
     # Of equal shares the shortest; differences below 2^-40 are rounding.
     length = int(lengths[np.argmax(error <= error.min() + 2.0**-40)])
+    draws = whole_draws(shares, length)
+    common = math.gcd(*draws.tolist())
+    result = np.zeros(len(weights), np.int64)
+    result[used] = draws // common
+    return tuple(result.tolist())
+
+
+def whole_draws(shares: NDArray[np.float64], length: int) -> Int64:
+    """Whole numbers in proportion to shares, summing to `length`; at least 1 where a share is."""
     wanted = length * shares
-    draws = np.maximum(1, np.floor(wanted)).astype(np.int64)
+    draws = np.maximum(shares > 0, np.floor(wanted)).astype(np.int64)
     missing = length - int(draws.sum())
     if missing >= 0:
         draws[np.argsort(draws - wanted, kind="stable")[:missing]] += 1  # to the largest rests
     else:
         draws[np.argmax(draws)] += missing  # what others were raised by
-    common = math.gcd(*draws.tolist())
-    result = np.zeros(len(weights), np.int64)
-    result[used] = draws // common
-    return tuple(result.tolist())
+    return draws
 
 
 @lru_cache(maxsize=8)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from data_prep.mixture import (
     Mixture,
@@ -170,11 +171,31 @@ def test_a_batch_of_a_billion_samples_costs_what_a_batch_costs() -> None:
         (Mixture(), [0.9, 0.1]),
         (Mixture(strategy="temperature", temperature=0.5), [0.75, 0.25]),
         (Mixture(strategy="fixed", weights={"a": 1.0, "b": 3.0}), [0.25, 0.75]),
+        (Mixture(strategy="fixed", weights={"a": 2.0, "b": 0.0}), [1.0, 0.0]),
+        (Mixture(strategy="online"), [0.9, 0.1]),
+        (Mixture(strategy="online", temperature=0.5), [0.75, 0.25]),
+        (Mixture(strategy="online", weights={"a": 1.0, "b": 3.0}), [0.25, 0.75]),
     ],
 )
 def test_source_weights(mixture: Mixture, expected: list[float]) -> None:
     weights = source_weights(mixture, {"a": 900, "b": 100})
     assert list(weights.values()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("given_", "told"),
+    [
+        ({"strategy": "fixed"}, "go together"),
+        ({"weights": {"a": 1.0}}, "go together"),
+        ({"strategy": "fixed", "weights": {"a": 0.0}}, "all 0"),
+        ({"temperature": 0.5}, "`temperature` needs"),
+        ({"strategy": "online", "temperature": 0.5, "weights": {"a": 1.0}}, "`temperature` needs"),
+        ({"online": {"min_share": 0.1}}, '`online` needs strategy = "online"'),
+    ],
+)
+def test_settings_of_another_strategy_are_refused(given_: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Mixture.model_validate(given_)
 
 
 def test_weights_must_name_every_source() -> None:
@@ -191,4 +212,5 @@ def test_a_weighted_source_must_have_samples() -> None:
 def test_order_is_typed() -> None:
     order = sample_order([3], [1.0], 0, 0, 3)
     assert isinstance(order, Order)
-    assert (order.source.dtype, order.sample.dtype) == (np.int16, np.int64)
+    assert order.source.dtype == np.dtype(np.int16)
+    assert order.sample.dtype == np.dtype(np.int64)
