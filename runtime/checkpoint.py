@@ -1,35 +1,41 @@
 """Checkpoints that are whole or absent, verified before use, and exact.
 
 A run folder holds `checkpoints/step-00000100/` with DeepSpeed's shards, one `rng-RANK.pt` a rank
-and `MANIFEST.json`: files with sizes and XXH3 hashes, world size, position of the run,
-fingerprints, versions. Saving: all ranks write into `step-N.tmp`; files are fsynced and hashed, the
-work shared by the ranks; then rank 0 writes the manifest, renames the folder and replaces `LATEST`
-by rename. A folder named `step-N` is therefore complete.
+and `MANIFEST.json`: files with sizes and XXH3 hashes, world size, position of the run, identity
+(what it was made with), versions. Saving: all ranks write into `step-N.tmp`; files are fsynced and
+hashed, the work shared by the ranks; then rank 0 writes the manifest, renames the folder and
+replaces `LATEST` by rename. A folder named `step-N` is therefore complete. The ranks agree after
+each part of this: a write that fails on one ends all of them, with the last checkpoint untouched.
 
 Loading: the newest checkpoint whose hashes verify; a damaged one is named and the one before is
 used. Hashes are checked before anything is unpickled, and unpickling accepts tensors and plain
-values only. A checkpoint of another number of ranks is first rewritten as a universal one.
+values only. A checkpoint of another number of ranks is first rewritten as a universal one. One of
+another recipe is refused with the differences, or, if the user accepts drift, continued with the
+differences recorded in `drift.json` and in every later manifest.
 """
 
 import logging
 import os
-import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from runtime import config, engine, processes, provenance
+from runtime import config, drift, engine, processes, provenance, retention
 from runtime.errors import DataError, DiskError
+from runtime.retention import path_of, steps
 
 MANIFEST = "MANIFEST.json"
 LATEST = "LATEST"
-NAME = re.compile(r"step-(\d{8,})")
-UNIVERSAL = "universal"
+DRIFT = "drift.json"
+FORMAT = "textmill-checkpoint"
+VERSION = 2  # 1: fingerprints of tables instead of the identity itself, shorter positions
 log = logging.getLogger("textmill")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,114 +52,164 @@ class Position:
     rollbacks: int = 0  # how often it did
     seconds: float = 0.0  # of wall clock in the loop
     state: Mapping[str, Any] = field(default_factory=dict)  # JSON of the guard and each hook
+    # Accepted differences to an earlier recipe, oldest first: JSON {"step", "time", "changes"}.
+    drift: Sequence[Mapping[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was written, and what it cost."""
+
+    path: Path
+    seconds: float  # of wall clock
+    num_bytes: int  # over all ranks
 
 
 def save(
     trained: engine.Engine,
     folder: Path,
     position: Position,
-    identity: Mapping[str, str],
+    identity: Mapping[str, Any],
     table: config.Checkpoint,
-) -> Path:
+) -> Saved:
     """Write a checkpoint of this step and prune old ones. All ranks call it.
 
-    `identity` holds fingerprints (model, tokenizer, data) that a later load must meet.
+    `identity` is what a later load must meet: nested JSON under the recipe's key paths. Raises
+    DiskError on all ranks if a write fails on any; the checkpoint before is then still the newest.
     """
-    final = folder / f"step-{position.step:08d}"
+    began = time.monotonic()
+    final = path_of(folder, position.step)
     temporary = folder / f"{final.name}.tmp"
-    if processes.rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob("*.tmp"):
-            shutil.rmtree(leftover)
-        temporary.mkdir()
-    processes.barrier()
-    trained.save_shards(temporary)
-    torch.save(random_state(), temporary / f"rng-{processes.rank():05d}.pt")
-    processes.barrier()
-    files = seal_files(temporary)
-    if processes.rank() == 0:
+    try:
+        on_rank_0(lambda: begin(temporary, trained.num_parameters(), position))
+        together(lambda: write_state(trained, temporary))
+        files = seal_files(temporary)
         manifest = {
-            "format": "textmill-checkpoint",
-            "version": 1,
+            "format": FORMAT,
+            "version": VERSION,
             "position": asdict(position),
             "world_size": processes.world_size(),
             "zero_stage": trained.stage,
-            "identity": dict(identity),
+            "identity": drift.as_json(identity),
             "versions": provenance.versions(),
             "files": files,
         }
-        provenance.write_json(temporary / MANIFEST, manifest)
-        if final.exists():  # saved before, then resumed from an earlier one: the newer run decides
-            final.rename(folder / f"{final.name}.old.tmp")
-        temporary.rename(final)
-        provenance.fsync_folder(folder)
-        provenance.write_text(folder / LATEST, final.name + "\n")
-        prune(folder, position, table)
-    processes.barrier()
-    return final
+        on_rank_0(lambda: publish(temporary, final, manifest))
+    except DiskError as error:
+        if processes.rank() == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+        present = steps(folder)
+        last = f"the last checkpoint, of step {present[-1]}, is intact" if present else "none yet"
+        raise DiskError(
+            f"no checkpoint of step {position.step} could be written ({error}); {last}; free space "
+            f"in {folder} and run the same command again"
+        ) from None
+    on_rank_0(lambda: retention.prune(folder, position.best_step, table))
+    num_bytes = sum(facts["bytes"] for facts in files.values())
+    return Saved(final, time.monotonic() - began, num_bytes)
+
+
+def begin(temporary: Path, num_parameters: int, position: Position) -> None:
+    """Clear what an interrupted save left, make room and create the folder to write into."""
+    folder = temporary.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("*.tmp"):
+        shutil.rmtree(leftover)
+    retention.make_room(folder, num_parameters, position.best_step)
+    temporary.mkdir()
+
+
+def write_state(trained: engine.Engine, folder: Path) -> None:
+    trained.save_shards(folder)
+    torch.save(random_state(), folder / f"rng-{processes.rank():05d}.pt")
+
+
+def publish(temporary: Path, final: Path, manifest: Mapping[str, Any]) -> None:
+    """Give a complete folder its manifest and its name."""
+    provenance.write_json(temporary / MANIFEST, manifest)
+    if final.exists():  # saved before, then resumed from an earlier one: the newer run decides
+        final.rename(final.with_name(f"{final.name}.old.tmp"))
+    temporary.rename(final)
+    provenance.fsync_folder(final.parent)
+    provenance.write_text(final.parent / LATEST, final.name + "\n")
+
+
+def on_rank_0(work: Callable[[], None]) -> None:
+    """Have rank 0 do something that may fail; the others wait for it and fail with it."""
+    together(work if processes.rank() == 0 else lambda: None)
+
+
+def together(work: Callable[[], T]) -> list[T]:
+    """Every rank's result in rank order; DiskError on all of them if the disk failed one.
+
+    A rank that stopped alone would leave the others waiting for it in the next collective.
+    """
+    result, fault = None, None
+    try:
+        result = work()
+    except (OSError, RuntimeError, DiskError) as error:
+        if not is_of_disk(error):
+            raise
+        fault = str(error)
+    parts = processes.gather((result, fault))
+    faults = {rank: fault for rank, (_, fault) in enumerate(parts) if fault is not None}
+    if faults:
+        raise DiskError("; ".join(f"rank {rank}: {fault}" for rank, fault in faults.items()))
+    return [result for result, _ in parts]  # type: ignore[misc]  # set where there is no fault
+
+
+def is_of_disk(error: Exception) -> bool:
+    """True for a failed file operation; torch reports some of them as RuntimeError."""
+    return isinstance(error, (OSError, DiskError)) or "write" in str(error).lower()
 
 
 def seal_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Fsync and hash every file of the folder, each rank a share; all ranks get the whole table."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    mine = {}
-    for path in paths[processes.rank() :: processes.world_size()]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        mine[str(path.relative_to(folder))] = {
-            "bytes": path.stat().st_size,
-            "hash": provenance.file_fingerprint(path),
-        }
-    merged = {name: facts for part in processes.gather(mine) for name, facts in part.items()}
+
+    def seal_mine() -> dict[str, dict[str, Any]]:
+        mine = paths[processes.rank() :: processes.world_size()]
+        return {str(path.relative_to(folder)): sealed(path) for path in mine}
+
+    merged = {name: facts for part in together(seal_mine) for name, facts in part.items()}
     return dict(sorted(merged.items()))
 
 
-def prune(folder: Path, position: Position, table: config.Checkpoint) -> None:
-    """Delete what the recipe does not keep: all but the last k, the best and every n-th."""
-    present = steps(folder)
-    kept = set(present[-table.keep_last :])
-    if table.keep_best and position.best_step is not None:
-        kept.add(position.best_step)
-    if table.keep_every_steps is not None:
-        kept.update(step for step in present if step % table.keep_every_steps == 0)
-    for step in present:
-        if step not in kept:
-            discard(folder / f"step-{step:08d}")
-    for path in folder.glob("*.old.tmp"):
-        shutil.rmtree(path)
-    shutil.rmtree(folder / UNIVERSAL, ignore_errors=True)
+def sealed(path: Path) -> dict[str, Any]:
+    """Make a file survive a power loss; its size and hash."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return {"bytes": path.stat().st_size, "hash": provenance.file_fingerprint(path)}
 
 
-def discard(path: Path) -> None:
-    """Delete a checkpoint; it stops being one before its first file goes."""
-    doomed = path.with_name(f"{path.name}.tmp")
-    path.rename(doomed)
-    shutil.rmtree(doomed)
-
-
-def steps(folder: Path) -> list[int]:
-    """The steps that have a checkpoint, oldest first."""
-    if not folder.is_dir():
-        return []
-    names = (NAME.fullmatch(path.name) for path in folder.iterdir())
-    return sorted(int(match.group(1)) for match in names if match)
-
-
-def load_newest(trained: engine.Engine, folder: Path, identity: Mapping[str, str]) -> Position:
+def load_newest(
+    trained: engine.Engine,
+    folder: Path,
+    identity: Mapping[str, Any],
+    accepts_drift: bool = False,
+) -> Position:
     """Continue from the newest checkpoint that verifies, or start at step 0. All ranks call it.
 
-    Raises DataError if checkpoints exist and none verifies, or if it belongs to another model,
-    tokenizer or data.
+    Raises DataError if checkpoints exist and none verifies, if it is of a format this version does
+    not read, or if it was made with another recipe, unless that is accepted.
     """
     present = processes.from_rank_0(steps(folder))
+    damaged: list[Path] = []
     for step in reversed(present):
-        found = folder / f"step-{step:08d}"
+        found = path_of(folder, step)
+        refuse_version(found)
         fault = first_fault(found)
         if fault is None:
-            return load(trained, found, identity)
+            position = load(trained, found, identity, accepts_drift)
+            if processes.rank() == 0:
+                for path in damaged:
+                    retention.set_aside(path)
+                report_drift(folder, position)
+            return position
+        damaged.append(found)
         if processes.rank() == 0:
             log.warning("checkpoint %s is damaged and not used: %s", found, fault)
     if present:
@@ -162,6 +218,36 @@ def load_newest(trained: engine.Engine, folder: Path, identity: Mapping[str, str
             "move the folder away to start from step 0"
         )
     return Position()
+
+
+def report_drift(folder: Path, position: Position) -> None:
+    """Say and write down where the run left an earlier recipe; one rank calls it."""
+    if not position.drift:
+        (folder / DRIFT).unlink(missing_ok=True)
+        return
+    for entry in position.drift:
+        lines = drift.described({key: tuple(pair) for key, pair in entry["changes"].items()})
+        log.warning(
+            "the recipe changed at step %d, accepted by --accept-drift on %s (before -> after):\n"
+            "%s",
+            entry["step"], entry["time"], lines,
+        )  # fmt: skip
+    provenance.write_json(folder / DRIFT, position.drift)
+
+
+def refuse_version(path: Path) -> None:
+    """Raise DataError if a checkpoint is sound but of a format this version does not read."""
+    try:
+        manifest = provenance.read_json(path / MANIFEST)
+        found = manifest["format"], manifest["version"]
+    except (DataError, KeyError, TypeError):
+        return  # damaged: first_fault says how
+    if found[0] != FORMAT or found[1] not in range(1, VERSION + 1):
+        raise DataError(
+            f"{path} has format {found[0]!r} version {found[1]!r}, this Textmill reads {FORMAT!r} "
+            f"versions 1 to {VERSION}; continue it with the Textmill in its manifest's `versions`, "
+            "or set another `output`"
+        )
 
 
 def first_fault(path: Path) -> str | None:
@@ -189,17 +275,52 @@ def file_fault(path: Path, facts: Mapping[str, Any]) -> str | None:
     return None
 
 
-def load(trained: engine.Engine, path: Path, identity: Mapping[str, str]) -> Position:
-    """Load one verified checkpoint. Raises DataError if it belongs to something else."""
+def load(
+    trained: engine.Engine,
+    path: Path,
+    identity: Mapping[str, Any],
+    accepts_drift: bool = False,
+) -> Position:
+    """Load one verified checkpoint. Raises DataError if it belongs to something else.
+
+    Differences that are accepted are added to the position's `drift`.
+    """
     manifest = provenance.read_json(path / MANIFEST)
-    check_identity(path, manifest["identity"], identity)
-    world = processes.world_size()
+    saved, wanted = comparable(manifest, identity)
+    changes = drift.check(path, saved, wanted, accepts_drift)
     if manifest["zero_stage"] != trained.stage:
         raise DataError(
             f"{path} was saved under ZeRO stage {manifest['zero_stage']}, this run uses stage "
-            f"{trained.stage}; set engine.ds_config back, or set another `output`"
+            f"{trained.stage}, whose shards differ; set engine.ds_config back, or set another "
+            "`output`"
         )
-    is_same_world = manifest["world_size"] == world
+    load_state(trained, path, manifest["world_size"])
+    position = Position(**manifest["position"])
+    if not changes:
+        return position
+    entry = processes.from_rank_0(drift.entry(position.step, changes))
+    return replace(position, drift=[*position.drift, entry])
+
+
+def comparable(
+    manifest: Mapping[str, Any], identity: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What can be compared: of version 1, which kept fingerprints of tables, only what is one."""
+    saved = manifest["identity"]
+    if manifest["version"] > 1:
+        return saved, identity
+    both = {key for key in saved if isinstance(identity.get(key), str)}
+    if processes.rank() == 0:
+        log.warning(
+            "the checkpoint is of format version 1: only its %s can be compared with the recipe",
+            " and ".join(sorted(both)),
+        )
+    return {key: saved[key] for key in both}, {key: identity[key] for key in both}
+
+
+def load_state(trained: engine.Engine, path: Path, saved_by: int) -> None:
+    """Load the shards and this rank's generators, whatever number of ranks saved them."""
+    is_same_world = saved_by == processes.world_size()
     if is_same_world or trained.stage == 0:  # stage 0 keeps everything on every rank
         trained.load_shards(path, is_universal=False)
     if is_same_world:
@@ -210,15 +331,14 @@ def load(trained: engine.Engine, path: Path, identity: Mapping[str, str]) -> Pos
             log.warning(
                 "%s was saved by %d ranks and is converted for %d: data and order stay exact, "
                 "dropout masks differ from here on",
-                path, manifest["world_size"], world,
+                path, saved_by, processes.world_size(),
             )  # fmt: skip
         trained.load_shards(universal(path), is_universal=True)
-    return Position(**manifest["position"])
 
 
 def universal(path: Path) -> Path:
     """The universal form of a checkpoint, made by rank 0; all ranks wait for it."""
-    final = path.parent / UNIVERSAL / path.name
+    final = path.parent / retention.UNIVERSAL / path.name
     if processes.rank() == 0 and not final.is_dir():
         temporary = final.with_name(f"{final.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -226,16 +346,6 @@ def universal(path: Path) -> Path:
         temporary.rename(final)
     processes.barrier()
     return final
-
-
-def check_identity(path: Path, saved: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    """Raise DataError naming what differs between a checkpoint and this run."""
-    differing = [key for key in sorted({*saved, *wanted}) if saved.get(key) != wanted.get(key)]
-    if differing:
-        raise DataError(
-            f"the checkpoint {path} was made with another {' and '.join(differing)}; "
-            "restore the recipe it was made with, or set another `output` to start anew"
-        )
 
 
 def random_state() -> dict[str, torch.Tensor]:
@@ -252,19 +362,11 @@ def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def check_disk(folder: Path, num_parameters: int, table: config.Checkpoint) -> None:
-    """Raise DiskError before step 1 if the checkpoints that will be kept cannot fit.
+def check_disk(
+    folder: Path, num_parameters: int, table: config.Checkpoint, num_exports: int = 0
+) -> None:
+    """Raise DiskError before step 1 if the checkpoints and exports that will be kept cannot fit.
 
-    A checkpoint holds fp32 parameters and two moments (12 bytes a parameter) and up to 4 bytes of
-    forward parameters; one more is on disk while it is written.
+    All ranks call it.
     """
-    count = table.keep_last + int(table.keep_best) + 1
-    needed = count * num_parameters * 16
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DiskError(
-            f"{count} checkpoints of {num_parameters:,} parameters need about "
-            f"{needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free; "
-            "free space, lower checkpoint.keep_last or set another `output`"
-        )
+    on_rank_0(lambda: retention.check_disk(folder, num_parameters, table, num_exports))

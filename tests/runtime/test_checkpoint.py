@@ -1,12 +1,13 @@
 """The checkpoint protocol on files: whole or absent, verified before use, pruned as asked.
 
-The engine here writes plain bytes; real shards under real ranks are in
+The engine here writes plain bytes; real shards under real ranks are at the end and in
 tests/pretrain/test_resume.py.
 """
 
 import json
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,13 +15,18 @@ from typing import Any, cast
 import pytest
 import torch
 
-from runtime import checkpoint, config
+from runtime import checkpoint, config, retention
 from runtime.checkpoint import Position
 from runtime.engine import Engine
 from runtime.errors import DataError, DiskError
 
-KEEP = config.Checkpoint(keep_last=2, keep_best=True)
-IDENTITY = {"model": "m", "data": "d"}
+KEEP = config.Checkpoint(interval_steps=1, keep_last=2, keep_best=True)
+IDENTITY = {
+    "model": {"num_layers": 3, "dropout": 0.1},
+    "train": {"global_batch_size": 16},
+    "optimizer": {"name": "adamw", "betas": (0.9, 0.98)},
+    "data": "d",
+}
 
 
 class Shards:
@@ -30,12 +36,12 @@ class Shards:
 
     def __init__(self) -> None:
         self.state = b""
-        self.fails_after_write = False
+
+    def num_parameters(self) -> int:
+        return 4
 
     def save_shards(self, folder: Path) -> None:
         (folder / "shard.pt").write_bytes(self.state)
-        if self.fails_after_write:
-            raise OSError("the power went")
 
     def load_shards(self, folder: Path, is_universal: bool) -> None:
         self.state = (folder / "shard.pt").read_bytes()
@@ -43,7 +49,7 @@ class Shards:
 
 def save(shards: Shards, folder: Path, position: Position, table: config.Checkpoint = KEEP) -> Path:
     shards.state = f"state of step {position.step}".encode()
-    return checkpoint.save(cast(Engine, shards), folder, position, IDENTITY, table)
+    return checkpoint.save(cast(Engine, shards), folder, position, IDENTITY, table).path
 
 
 def load(folder: Path) -> tuple[Position, bytes]:
@@ -112,16 +118,22 @@ def test_all_damaged_is_an_error_not_a_silent_restart(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_save_that_dies_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_killed_save_leaves_the_one_before(tmp_path: Path) -> None:
     save(Shards(), tmp_path, Position(step=10))
-    dying = Shards()
-    dying.fails_after_write = True
-    with pytest.raises(OSError, match="power"):
-        save(dying, tmp_path, Position(step=20))
-    assert "step-00000020.tmp" in names(tmp_path)
+    torn = tmp_path / "step-00000020.tmp"  # what a kill in the middle of a save leaves
+    torn.mkdir()
+    (torn / "shard.pt").write_bytes(b"sta")
     assert load(tmp_path)[0].step == 10
     save(Shards(), tmp_path, Position(step=20))  # the next save clears the leftovers
     assert names(tmp_path) == ["LATEST", "step-00000010", "step-00000020"]
+
+
+def test_a_save_says_what_it_cost(tmp_path: Path) -> None:
+    shards = cast(Engine, Shards())
+    saved = checkpoint.save(shards, tmp_path, Position(step=10), IDENTITY, KEEP)
+    files = [path for path in saved.path.iterdir() if path.name != "MANIFEST.json"]
+    assert saved.num_bytes == sum(path.stat().st_size for path in files)
+    assert 0 < saved.seconds < 10
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
@@ -132,29 +144,142 @@ def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
 
 
 def test_keeps_the_last_two_the_best_and_every_third(tmp_path: Path) -> None:
-    table = config.Checkpoint(keep_last=2, keep_best=True, keep_every_steps=3)
+    table = config.Checkpoint(interval_steps=1, keep_last=2, keep_every_steps=3)
     position = Position(best_step=2)
     for step in range(1, 9):
         save(Shards(), tmp_path, replace(position, step=step), table)
-    assert checkpoint.steps(tmp_path) == [2, 3, 6, 7, 8]
+    assert retention.steps(tmp_path) == [2, 3, 6, 7, 8]
+
+
+def test_a_stop_between_two_intervals_does_not_push_out_a_regular_checkpoint(
+    tmp_path: Path,
+) -> None:
+    """The last two of an uninterrupted run are 20 and 30; a stop at 25 must leave both."""
+    table = config.Checkpoint(interval_steps=10, keep_last=2, keep_best=False)
+    for step in (10, 20, 25):
+        save(Shards(), tmp_path, Position(step=step), table)
+    assert retention.steps(tmp_path) == [10, 20, 25]
+    save(Shards(), tmp_path, Position(step=30), table)
+    assert retention.steps(tmp_path) == [20, 30]
+
+
+def test_a_damaged_checkpoint_that_was_passed_over_does_not_count_as_one_of_the_last(
+    tmp_path: Path,
+) -> None:
+    table = config.Checkpoint(interval_steps=10, keep_last=1, keep_best=False)
+    save(Shards(), tmp_path, Position(step=10), table)
+    flip_bit(save(Shards(), tmp_path, Position(step=30), KEEP) / "shard.pt")
+    assert load(tmp_path)[0].step == 10
+    assert names(tmp_path) == ["LATEST", "step-00000010", "step-00000030.damaged"]
+    save(Shards(), tmp_path, Position(step=20), table)
+    assert names(tmp_path) == ["LATEST", "step-00000020"]
+
+
+def changed(**tables: object) -> dict[str, object]:
+    return {**IDENTITY, **tables}
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_with_the_differences(tmp_path: Path) -> None:
+    save(Shards(), tmp_path, Position(step=10))
+    shards = Shards()
+    identity = changed(train={"global_batch_size": 32}, data=None)
+    with pytest.raises(DataError) as refused:
+        checkpoint.load_newest(cast(Engine, shards), tmp_path, identity)
+    assert shards.state == b""  # refused before anything was read
+    assert str(refused.value).splitlines() == [
+        f"the checkpoint {tmp_path}/step-00000010 was made with another data and train "
+        "(saved -> this run):",
+        '  data: "d" -> (not set)',
+        "  train.global_batch_size: 16 -> 32",
+        "restore them, set another `output` to start anew, or continue all the same with "
+        "--accept-drift",
+    ]
+
+
+def test_accepted_drift_is_recorded_in_the_run_and_in_later_checkpoints(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(Shards(), tmp_path, Position(step=10))
+    identity = changed(train={"global_batch_size": 32})
+    shards = cast(Engine, Shards())
+    position = checkpoint.load_newest(shards, tmp_path, identity, accepts_drift=True)
+    changes = {"train.global_batch_size": [16, 32]}
+    assert [(e["step"], e["changes"]) for e in position.drift] == [(10, changes)]
+    assert json.loads((tmp_path / "drift.json").read_text()) == position.drift
+    assert "the recipe changed at step 10" in caplog.text
+    assert "train.global_batch_size: 16 -> 32" in caplog.text
+    saved = checkpoint.save(shards, tmp_path, replace(position, step=20), identity, KEEP)
+    manifest = json.loads((saved.path / "MANIFEST.json").read_text())
+    assert manifest["position"]["drift"] == position.drift
+    again = checkpoint.load_newest(shards, tmp_path, identity)  # no flag: it is the run's recipe
+    assert again.drift == position.drift
+    back = checkpoint.load_newest(shards, tmp_path, IDENTITY, accepts_drift=True)
+    assert [entry["step"] for entry in back.drift] == [10, 20]
+    shutil.rmtree(saved.path)  # with the checkpoint goes the drift
+    assert checkpoint.load_newest(shards, tmp_path, IDENTITY).drift == []
+    assert not (tmp_path / "drift.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("identity", "told"),
+    ("tables", "told"),
     [
-        ({"model": "other", "data": "d"}, "another model;"),
-        ({"model": "m"}, "another data;"),
-        ({"model": "x", "data": "y"}, "another data and model;"),
+        (
+            {"model": {"num_layers": 2, "dropout": 0.1}},
+            "model.num_layers: 3 -> 2  (cannot be accepted: weights do not fit another model)",
+        ),
+        (
+            {"optimizer": {"name": "muon", "betas": (0.9, 0.98)}},
+            "(cannot be accepted: moments mean nothing",
+        ),
+        ({"tokenizer": "t"}, 'tokenizer: (not set) -> "t"  (cannot be accepted'),
     ],
 )
-def test_a_checkpoint_of_something_else_is_refused(
-    identity: dict[str, str], told: str, tmp_path: Path
+def test_what_no_flag_can_accept(tables: dict[str, object], told: str, tmp_path: Path) -> None:
+    save(Shards(), tmp_path, Position(step=10))
+    shards = cast(Engine, Shards())
+    with pytest.raises(DataError) as refused:
+        checkpoint.load_newest(shards, tmp_path, changed(**tables), accepts_drift=True)
+    assert told in str(refused.value)
+    assert "--accept-drift" not in str(refused.value)
+
+
+def test_a_field_that_is_new_and_unset_is_no_drift(tmp_path: Path) -> None:
+    save(Shards(), tmp_path, Position(step=10))
+    identity = changed(train={"global_batch_size": 16, "ramp_from": None})
+    shards = cast(Engine, Shards())
+    assert checkpoint.load_newest(shards, tmp_path, identity).step == 10
+
+
+def edit_manifest(path: Path, **fields: object) -> None:
+    manifest = json.loads((path / "MANIFEST.json").read_text())
+    (path / "MANIFEST.json").write_text(json.dumps(manifest | fields))
+
+
+def test_a_checkpoint_of_format_version_1_loads(tmp_path: Path) -> None:
+    """Fingerprints of tables instead of the tables, and a position of fewer fields."""
+    path = save(Shards(), tmp_path, Position(step=10))
+    position = {
+        "step": 10, "tokens": 5, "targets": 2, "best_score": None, "best_step": None,
+        "evaluations_since_best": 0,
+    }  # fmt: skip
+    identity = {"model": "xxh3:1", "data": "d", "order of samples": "xxh3:2"}
+    edit_manifest(path, version=1, position=position, identity=identity)
+    assert load(tmp_path)[0] == Position(step=10, tokens=5, targets=2)
+    edit_manifest(path, identity={**identity, "data": "other"})
+    with pytest.raises(DataError, match='data: "other" -> "d"'):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"version": 3}, {"version": 0}, {"format": "another-checkpoint"}]
+)
+def test_a_format_this_version_does_not_read_is_an_error_not_damage(
+    fields: dict[str, object], tmp_path: Path
 ) -> None:
     save(Shards(), tmp_path, Position(step=10))
-    shards = Shards()
-    with pytest.raises(DataError, match=told):
-        checkpoint.load_newest(cast(Engine, shards), tmp_path, identity)
-    assert shards.state == b""  # refused before anything was read
+    edit_manifest(save(Shards(), tmp_path, Position(step=20)), **fields)
+    with pytest.raises(DataError, match=r"step-00000020 has format .* reads .* versions 1 to 2"):
+        load(tmp_path)
 
 
 def test_another_stage_is_refused(tmp_path: Path) -> None:
@@ -171,5 +296,68 @@ def test_disk_need_is_told_before_the_first_step(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=63_999_999))
     checkpoint.check_disk(tmp_path, 999_999, KEEP)
-    with pytest.raises(DiskError, match=r"4 checkpoints of 1,000,000 parameters need about 0.1 GB"):
+    with pytest.raises(DiskError, match=r"4 checkpoints of 1,000,000 parameters .* 64.0 MB, "):
         checkpoint.check_disk(tmp_path, 1_000_000, KEEP)
+    with pytest.raises(DiskError, match=r"4 checkpoints and 3 exports of 990,000 parameters"):
+        checkpoint.check_disk(tmp_path, 990_000, KEEP, num_exports=3)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a small file system needs root and mount")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+class Large(Shards):
+    """Shards of a stated size, whatever the room."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def save_shards(self, folder: Path) -> None:
+        (folder / "shard.pt").write_bytes(b"x" * self.size)
+
+
+def save_large(folder: Path, size: int, position: Position) -> None:
+    table = config.Checkpoint(interval_steps=1, keep_last=5)
+    checkpoint.save(cast(Engine, Large(size)), folder, position, IDENTITY, table)
+
+
+def test_older_checkpoints_give_way_when_the_disk_is_nearly_full(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (10, 20, 30):
+        save_large(small_disk, 300_000, Position(step=step, best_step=10))
+    save_large(small_disk, 300_000, Position(step=40, best_step=10))
+    assert retention.steps(small_disk) == [10, 30, 40]  # the best is given up last
+    assert "the one of step 20 is deleted early" in caplog.text
+    save_large(small_disk, 300_000, Position(step=50, best_step=10))
+    assert retention.steps(small_disk) == [10, 40, 50]
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(small_disk: Path) -> None:
+    save_large(small_disk, 300_000, Position(step=10))
+    (small_disk / "foreign").write_bytes(bytes(700_000))
+    with pytest.raises(DiskError, match=r"needs 0.3 MB.* has 0.0 MB free.*of step 10, is intact"):
+        save_large(small_disk, 300_000, Position(step=20))
+    assert load(small_disk)[0].step == 10
+
+
+def test_a_write_that_fails_in_the_middle_keeps_the_last_checkpoint(small_disk: Path) -> None:
+    save_large(small_disk, 300_000, Position(step=10))
+    with pytest.raises(DiskError, match=r"no checkpoint of step 20 .*No space left.*step 10, is"):
+        save_large(small_disk, 900_000, Position(step=20))  # three times what was forecast
+    assert names(small_disk) == ["LATEST", "step-00000010"]
+    assert load(small_disk)[0].step == 10
+    save_large(small_disk, 300_000, Position(step=20))
