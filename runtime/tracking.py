@@ -14,7 +14,7 @@ metrics.jsonl           one JSON object a line: {"step", "time" (Unix seconds), 
 
 A run resumed from the checkpoint of step k keeps the points of steps 0..k and writes k + 1 anew; a
 run that starts again from nothing (k = 0) keeps none.
-Tags: loss/*, loss_by_domain/*, perf/*, optim/*, mem/*, data/*, health/*, eval/*.
+Tags are described in docs/tracking.md; the messages in tensorboard_summaries.py.
 """
 
 import json
@@ -23,41 +23,21 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.custom_scalar import metadata as custom_scalar
-from tensorboard.plugins.text import metadata as text_plugin
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from runtime import provenance
-from runtime.readable import duration
+from runtime import tensorboard_summaries as summaries
+from runtime.console_lines import console_line
 
 METRICS = "metrics.jsonl"
 ETA_WINDOW = 20  # log calls over which the speed behind the ETA is averaged
-LAYOUT = {
-    "Learning": {
-        "training and validation loss": ["loss/train", "loss/valid"],
-        "validation loss by domain": ["loss_by_domain/.*"],
-        "evaluation": ["eval/.*"],
-    },
-    "Optimization": {
-        "learning rate": ["optim/learning_rate"],
-        "gradient norm": ["optim/gradient_norm"],
-    },
-    "Speed and memory": {
-        "tokens per second": ["perf/tokens_per_second"],
-        "share of time waiting for data": ["perf/data_wait_share"],
-        "memory, GiB": ["mem/.*"],
-    },
-}
 
 
 class Tracker:
@@ -71,14 +51,16 @@ class Tracker:
         if not is_writer:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.first_step = start_step + 1 if start_step else 0
-        cut_from(folder / METRICS, self.first_step)
+        self.tags: set[str] = set()
+        kept = cut_from(folder / METRICS, self.first_step)
         self.lines = (folder / METRICS).open("a", encoding="utf-8")
         self.events_file = next_event_file(folder).open("wb")
         self.events = RecordWriter(self.events_file)
         self.write(Event(file_version="brain.Event:2"), self.first_step)
         self.write(Event(session_log=SessionLog(status=SessionLog.START)), self.first_step)
-        self.write(Event(summary=layout_summary()), self.first_step)
+        self.show_layout(kept, self.first_step)
         self.flush()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -86,8 +68,8 @@ class Tracker:
         if not self.is_writer:
             return
         now = time.time()
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()]
-        self.write(Event(summary=Summary(value=values)), step)
+        self.show_layout(metrics, step)
+        self.write(Event(summary=summaries.scalars(metrics)), step)
         self.events.flush()
         record: dict[str, float | str] = {"step": step, "time": round(now, 3)}
         record |= {tag: json_number(value) for tag, value in metrics.items()}
@@ -98,20 +80,45 @@ class Tracker:
         print(console_line(step, self.total_steps, metrics, self.seconds_left(step)), flush=True)
 
     def text(self, tag: str, text: str, step: int) -> None:
-        """Record a text (Markdown) for TensorBoard."""
-        if not self.is_writer:
-            return
-        tensor = TensorProto(
-            dtype="DT_STRING",
-            string_val=[text.encode("utf-8")],
-            tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
-        )
-        metadata = SummaryMetadata.FromString(
-            text_plugin.create_summary_metadata(tag, "").SerializeToString()
-        )
-        value = Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
-        self.write(Event(summary=Summary(value=[value])), max(step, self.first_step))
+        """Record a text (Markdown) for TensorBoard; nothing if it is empty."""
+        if text and self.is_writer:
+            self.show(summaries.text(tag, text), step)
+
+    def image(self, tag: str, png: bytes, step: int) -> None:
+        """Record a picture for TensorBoard. Raises ValueError if the bytes are no PNG."""
+        if self.is_writer:
+            self.show(summaries.image(tag, png), step)
+
+    def pr_curve(
+        self, tag: str, is_positive: Sequence[bool], scores: Sequence[float], step: int
+    ) -> None:
+        """Record a precision-recall curve for TensorBoard; scores are probabilities."""
+        if self.is_writer:
+            self.show(summaries.pr_curve(tag, is_positive, scores), step)
+
+    def hyperparameters(self, tables: Mapping[str, Any]) -> None:
+        """Record the run's parameters (nested tables) for TensorBoard's HPARAMS page; its metrics
+        are the last scalars."""
+        if tables and self.is_writer:
+            name = "/".join(self.folder.resolve().parts[-3:])
+            self.show(summaries.session_start(name, tables), self.first_step)
+
+    def finish(self) -> None:
+        """Say that the run has come to its end."""
+        if self.is_writer:
+            self.show(summaries.session_end(), self.total_steps)
+
+    def show(self, summary: Summary, step: int) -> None:
+        """Write for TensorBoard alone; never before the step that this start begins with."""
+        self.write(Event(summary=summary), max(step, self.first_step))
         self.events.flush()
+
+    def show_layout(self, tags: Iterable[str], step: int) -> None:
+        """Arrange the charts anew if there are tags without a place; TensorBoard takes the last
+        arrangement, and one with charts for tags that never come would show empty ones."""
+        if not self.tags.issuperset(tags):
+            self.tags |= set(tags)
+            self.show(summaries.layout(sorted(self.tags)), step)
 
     def write(self, event: Event, step: int) -> None:
         """Append one event to the current event file."""
@@ -161,82 +168,27 @@ def next_event_file(folder: Path) -> Path:
     return folder / f"events.out.tfevents.{start:010d}.{socket.gethostname()}.{os.getpid()}"
 
 
-def cut_from(path: Path, step: int) -> None:
-    """Drop the lines of this step and later ones, and a last line torn by a kill, atomically."""
+def cut_from(path: Path, step: int) -> set[str]:
+    """Drop the lines of this step and later ones, and a last line torn by a kill, atomically;
+    returns the tags of what stays."""
     if not path.is_file():
-        return
+        return set()
     content = path.read_bytes()
-    kept = b"".join(line for line in content.splitlines(keepends=True) if is_kept(line, step))
-    if kept != content:
-        provenance.write_bytes(path, kept)
+    lines = [(line, record_of(line)) for line in content.splitlines(keepends=True)]
+    kept = [(line, record) for line, record in lines if record.get("step", step) < step]
+    if len(kept) < len(lines):
+        provenance.write_bytes(path, b"".join(line for line, _ in kept))
+    return {tag for _, record in kept for tag in record if "/" in tag}
 
 
-def is_kept(line: bytes, step: int) -> bool:
+def record_of(line: bytes) -> dict[str, Any]:
+    """A line's numbers; empty if it is torn."""
     try:
-        return line.endswith(b"\n") and bool(json.loads(line)["step"] < step)
-    except (ValueError, KeyError, TypeError):
-        return False
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def json_number(value: float) -> float | str:
     return value if math.isfinite(value) else str(float(value))
-
-
-def layout_summary() -> Summary:
-    """The charts of TensorBoard's custom-scalars page."""
-    layout = layout_pb2.Layout(
-        category=[
-            layout_pb2.Category(
-                title=category,
-                chart=[
-                    layout_pb2.Chart(
-                        title=title, multiline=layout_pb2.MultilineChartContent(tag=tags)
-                    )
-                    for title, tags in charts.items()
-                ],
-            )
-            for category, charts in LAYOUT.items()
-        ]
-    )
-    metadata = SummaryMetadata.FromString(
-        custom_scalar.create_summary_metadata().SerializeToString()
-    )
-    tensor = TensorProto(dtype="DT_STRING", string_val=[layout.SerializeToString()])
-    tensor.tensor_shape.SetInParent()
-    value = Summary.Value(tag=custom_scalar.CONFIG_SUMMARY_TAG, tensor=tensor, metadata=metadata)
-    return Summary(value=[value])
-
-
-def console_line(
-    step: int, total_steps: int, metrics: Mapping[str, float], seconds_left: float | None
-) -> str:
-    """One aligned line: the known quantities in a fixed order, then results of evaluations."""
-    parts = [f"step {step:>{len(str(total_steps))}}/{total_steps}"]
-    memory = metrics.get("mem/device_peak_gib", metrics.get("mem/resident_gib"))
-    for label, value, form in (
-        ("loss ", metrics.get("loss/train"), "{:6.3f}"),
-        ("lr ", metrics.get("optim/learning_rate"), "{:.1e}"),
-        ("grad ", metrics.get("optim/gradient_norm"), "{:5.2f}"),
-        ("", metrics.get("perf/tokens_per_second"), "{} tok/s"),
-        ("", memory, "{:5.1f} GiB"),
-        ("valid ", metrics.get("loss/valid"), "{:6.3f}"),
-    ):
-        if value is not None:
-            shown = short_count(value) if form == "{} tok/s" else value
-            parts.append(label + form.format(shown).replace("e-0", "e-"))
-    for tag, value in metrics.items():
-        group, _, name = tag.partition("/")
-        if group in ("loss_by_domain", "eval", "health"):
-            parts.append(f"{name} {value:.4g}")
-    if "loss/train" in metrics and seconds_left is not None:
-        parts.append(f"eta {duration(seconds_left)}")
-    return "  ".join(parts)
-
-
-def short_count(value: float) -> str:
-    """Four characters at most: 873, 41k, 412k, 1.2M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            scaled = value / size
-            return f"{scaled:.1f}{unit}" if scaled < 9.95 else f"{scaled:.0f}{unit}"
-    return f"{value:.0f}"

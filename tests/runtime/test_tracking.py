@@ -10,8 +10,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 
 from runtime import tracking
-from runtime.readable import duration
-from runtime.tracking import Tracker, console_line, short_count
+from runtime.tracking import Tracker
 
 
 def points(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -128,12 +127,16 @@ def test_ranks_that_do_not_write_leave_no_trace(
     with Tracker(tmp_path / "run", 0, total_steps=20, is_writer=False) as tracker:
         tracker.log(1, {"loss/train": 1.0})
         tracker.text("recipe", "x", 0)
+        tracker.image("matrix", b"no picture", 0)
+        tracker.pr_curve("law", [True], [0.5], 0)
+        tracker.hyperparameters({"seed": 1})
+        tracker.finish()
         tracker.flush()
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr().out == ""
 
 
-def test_text_and_layout_reach_their_plugins(tmp_path: Path) -> None:
+def test_text_reaches_its_plugin(tmp_path: Path) -> None:
     for start in (0, 4):
         with Tracker(tmp_path, start, total_steps=20, is_writer=True) as tracker:
             tracker.text("recipe", f"from {start}", start)
@@ -144,52 +147,50 @@ def test_text_and_layout_reach_their_plugins(tmp_path: Path) -> None:
         tensor_util.make_ndarray(event.tensor_proto) for event in accumulator.Tensors("recipe")
     ]
     assert [text.item().decode() for text in texts] == ["from 0", "from 4"]
+
+
+def layout(folder: Path) -> dict[str, list[str]]:
+    """The newest arrangement of charts: titles by category."""
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
     tag = "custom_scalars__config__"
     assert accumulator.SummaryMetadata(tag).plugin_data.plugin_name == "custom_scalars"
-    content = tensor_util.make_ndarray(accumulator.Tensors(tag)[0].tensor_proto).item()
-    layout = layout_pb2.Layout.FromString(content)
-    assert [category.title for category in layout.category] == list(tracking.LAYOUT)
-    assert layout.category[0].chart[0].multiline.tag == ["loss/train", "loss/valid"]
+    content = tensor_util.make_ndarray(accumulator.Tensors(tag)[-1].tensor_proto).item()
+    found = layout_pb2.Layout.FromString(content)
+    return {part.title: [chart.title for chart in part.chart] for part in found.category}
 
 
-def test_console_line_is_aligned_and_has_units() -> None:
-    line = console_line(
-        1200,
-        50000,
-        {
-            "loss/train": 3.4119,
-            "optim/learning_rate": 2.9e-4,
-            "optim/gradient_norm": 0.812,
-            "perf/tokens_per_second": 412_345.0,
-            "mem/resident_gib": 3.2,
-            "mem/device_peak_gib": 62.14,
-        },
-        seconds_left=11_520.0,
-    )
-    assert line == (
-        "step  1200/50000  loss  3.412  lr 2.9e-4  grad  0.81  412k tok/s   62.1 GiB  eta 3h12m"
-    )
+def test_charts_are_those_that_have_curves(tmp_path: Path) -> None:
+    with Tracker(tmp_path, 0, total_steps=20, is_writer=True) as tracker:
+        tracker.log(1, {"loss/train": 2.0})
+        assert layout(tmp_path) == {"Learning": ["training and validation loss"]}
+        tracker.log(2, {"mixture/law": 0.25})
+    expected = {
+        "Learning": ["training and validation loss"],
+        "Mixture": ["share of each source"],
+    }
+    assert layout(tmp_path) == expected
+    with Tracker(tmp_path, 2, total_steps=20, is_writer=True):
+        assert layout(tmp_path) == expected  # a resume knows them without waiting for a log
 
 
-def test_console_line_of_an_evaluation() -> None:
-    metrics = {"loss/valid": 2.5, "loss_by_domain/law": 2.25, "eval/f1": 0.91234}
-    assert console_line(5, 20, metrics, 60.0) == "step  5/20  valid  2.500  law 2.25  f1 0.9123"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(0, "0s"), (59.6, "1m0s"), (200, "3m20s"), (11_520, "3h12m"), (190_000, "2d4h")],
-)
-def test_durations_as_people_say_them(seconds: float, shown: str) -> None:
-    assert duration(seconds) == shown
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(0, "0"), (873.4, "873"), (999.7, "1000"), (41_300, "41k"), (2_880, "2.9k"), (1.2e6, "1.2M")],
-)
-def test_counts_fit_in_few_characters(value: float, shown: str) -> None:
-    assert short_count(value) == shown
+def test_going_back_within_one_process_draws_no_step_twice(tmp_path: Path) -> None:
+    """As the loop does after too many refused updates: a second Tracker, earlier, same second."""
+    with Tracker(tmp_path, 0, total_steps=20, is_writer=True) as tracker:
+        for step in range(1, 9):
+            tracker.log(step, {"loss/train": 1.0})
+        tracker.text("predictions", "lost", 7)
+    with Tracker(tmp_path, 4, total_steps=20, is_writer=True) as tracker:
+        for step in range(5, 9):
+            tracker.log(step, {"loss/train": 2.0})
+        tracker.text("predictions", "found", 7)
+    expected = [(step, 1.0 if step < 5 else 2.0) for step in range(1, 9)]
+    assert points(tmp_path, "loss/train") == expected
+    assert [(row["step"], row["loss/train"]) for row in lines(tmp_path)] == expected
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    (event,) = accumulator.Tensors("predictions")
+    assert tensor_util.make_ndarray(event.tensor_proto).item() == b"found"
 
 
 def test_time_left_follows_the_recent_speed(
