@@ -45,6 +45,12 @@ class Online(RecipeTable):
     preference_share: Share = 0.1  # gamma 2: of the newest preference; the rest is the average
     min_share: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01  # of a domain in every preference
 
+    def num_changes(self, total_steps: int, evaluate_every_steps: int) -> int:
+        """How often the weights of a run of so many equal steps change."""
+        steps = range(evaluate_every_steps, total_steps, evaluate_every_steps)
+        used = [step for step in steps if step >= self.warmup_share * total_steps]
+        return max(0, len(used) - self.min_evaluations + 1)
+
 
 class Mixture(RecipeTable):
     """What share of the training tokens each source gets."""
@@ -137,11 +143,42 @@ def source_weights(mixture: Mixture, num_tokens: Mapping[str, int]) -> dict[str,
 
 
 def shares_of(mixture: Mixture, corpus: Corpus) -> Shares:
-    """Weights and limits of the sources of a corpus, in their order."""
+    """Weights and limits of the sources of a corpus, in their order; to begin with, if `online`."""
     splits = {name: facts.splits["train"] for name, facts in corpus.sources.items()}
     weights = source_weights(mixture, {name: it["num_tokens"] for name, it in splits.items()})
     limits = source_limits(mixture, {name: it["num_samples"] for name, it in splits.items()})
+    if mixture.strategy == "online":
+        watched_domains(mixture.online, weights, corpus)
     return Shares(tuple(weights.values()), tuple(limits.values()))
+
+
+def watched_domains(
+    online: Online, weights: Mapping[str, float], corpus: Corpus
+) -> dict[str, list[int]]:
+    """The numbers of the weighted sources of each domain that validation measures.
+
+    Raises RecipeError if that leaves nothing to choose between.
+    """
+    domains: dict[str, list[int]] = {}
+    measured = set()
+    for number, (name, facts) in enumerate(corpus.sources.items()):
+        if weights[name] > 0:
+            domains.setdefault(facts.domain, []).append(number)
+        if facts.splits["valid"]["num_samples"]:
+            measured.add(facts.domain)
+    found = {domain: numbers for domain, numbers in domains.items() if domain in measured}
+    if len(found) < 2:
+        raise RecipeError(
+            'mixture.strategy = "online" needs two domains with text for training and for '
+            f"validation; there is {', '.join(found) or 'none'}: name the `domain` of each source, "
+            "raise packing.valid_share, or choose another strategy"
+        )
+    if online.min_share * len(found) >= 1:
+        raise RecipeError(
+            f"mixture.online.min_share ({online.min_share}) x {len(found)} domains must be below "
+            f"1; at most {0.9 / len(found):.2g} is of use"
+        )
+    return found
 
 
 def source_limits(mixture: Mixture, num_samples: Mapping[str, int]) -> dict[str, int | None]:
