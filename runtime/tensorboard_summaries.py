@@ -36,7 +36,10 @@ LAYOUT = {
         "evaluation": ["eval/(?!bits_per_byte).*"],
         "probes": ["probe/.*"],
     },
-    "Mixture": {"share of each source": ["mixture/.*"]},
+    "Mixture": {
+        "share of each source": ["mixture/.*"],
+        "learning speed of each domain": ["learning_speed/.*"],
+    },
     "Optimization": {
         "learning rate": ["optim/learning_rate"],
         "gradient norm": ["optim/gradient_norm"],

@@ -11,6 +11,7 @@ that start's newest checkpoint: what was lost with a killed run is not in it. Ti
 rank 0; what it waits for other ranks is communication or `other`.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +23,7 @@ import torch
 
 from runtime import processes, provenance
 
+log = logging.getLogger("textmill")
 GIB = 1 << 30
 FILE = "throughput.json"
 NOT_TRAINING = ("evaluation", "hooks", "checkpoint")
@@ -29,6 +31,7 @@ PARTS = ("data_wait", "forward", "backward", "communication", "optimizer", *NOT_
 PEAK_BLOCKS = 4  # the fastest counts
 PEAK_BLOCK_SECONDS = 0.1  # long against a time slice: ranks that share a core slow each other
 PEAK_SIZE = {"cpu": 1024, "cuda": 8192}  # rows and columns of the matrices multiplied
+SLOWER_IN_BF16 = 1.2  # fp32 over bf16 from which a run is told to use fp32
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -121,11 +124,10 @@ class Throughput:
         """Time spent here is no training: it belongs to a part in NOT_TRAINING."""
         return self.timing(part)
 
-    def saved(self, checkpoint: Path, step: int) -> None:
+    def saved(self, num_bytes: int, step: int) -> None:
         """Count a checkpoint that was just written and bring throughput.json up to its step."""
-        files = (path for path in checkpoint.rglob("*") if path.is_file())
         self.window.checkpoints += 1
-        self.window.checkpoint_bytes += sum(path.stat().st_size for path in files)
+        self.window.checkpoint_bytes += num_bytes
         if self.folder is not None and processes.rank() == 0:
             write(self.folder, self.entry(step))
 
@@ -212,8 +214,17 @@ def peak(given_tflops: float | None, precision: str) -> Peak:
     if given_tflops is not None:
         return Peak(given_tflops * 1e12 * processes.world_size(), is_measured=False)
     processes.barrier()
-    own = measured_peak(processes.device(), DTYPES[precision])
-    return Peak(processes.sum_over_ranks([own])[0], is_measured=True)
+    device, is_bf16 = processes.device(), precision == "bf16"
+    own = measured_peak(device, DTYPES[precision])
+    plain = measured_peak(device, torch.float32) if is_bf16 and device.type == "cpu" else 0.0
+    found, in_fp32 = processes.sum_over_ranks([own, plain])
+    if in_fp32 > SLOWER_IN_BF16 * found and processes.rank() == 0:
+        log.warning(
+            'this CPU multiplies matrices at %.0f GFLOP/s in bf16 and at %.0f in fp32; '
+            'engine.precision = "fp32" is faster here',
+            found / 1e9, in_fp32 / 1e9,
+        )  # fmt: skip
+    return Peak(found, is_measured=True)
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> float:

@@ -111,12 +111,6 @@ def test_every_reading_begins_a_new_window() -> None:
         assert absent not in metrics
 
 
-def checkpoint(folder: Path, size: int) -> Path:
-    (folder / "part").mkdir(parents=True)
-    (folder / "part" / "shard").write_bytes(b"x" * size)
-    return folder
-
-
 def test_checkpoints_are_reported_and_kept_exactly(tmp_path: Path) -> None:
     clock = Clock()
     meter = Throughput(tmp_path, peak=Peak(2e12, is_measured=False), clock=clock)
@@ -125,7 +119,7 @@ def test_checkpoints_are_reported_and_kept_exactly(tmp_path: Path) -> None:
         meter.count(tokens=100, flops=5.0, slots=200)
         with meter.excluded("checkpoint"):
             clock.now += 1.0
-        meter.saved(checkpoint(tmp_path / f"step-{step}", size), step)
+        meter.saved(size, step)
     metrics = meter.read()
     assert metrics["perf/checkpoint_seconds"] == pytest.approx(1.0)
     assert metrics["perf/checkpoint_gib"] == pytest.approx(2 / 1024)
@@ -139,11 +133,10 @@ def test_checkpoints_are_reported_and_kept_exactly(tmp_path: Path) -> None:
 
 
 def test_each_start_has_its_entry_and_no_step_is_in_two(tmp_path: Path) -> None:
-    folder = checkpoint(tmp_path / "any", 1)
     for start_step, steps in ((0, (4, 8)), (8, (12,)), (4, (6,)), (6, (9,))):
         meter = Throughput(tmp_path, start_step)
         for step in steps:
-            meter.saved(folder, step)
+            meter.saved(1, step)
     starts = json.loads((tmp_path / throughput.FILE).read_text())["starts"]
     assert [(start["first_step"], start["last_step"]) for start in starts] == [(5, 6), (7, 9)]
 
@@ -160,6 +153,20 @@ def test_a_measured_peak_leaves_the_generators_alone(monkeypatch: pytest.MonkeyP
     assert found.is_measured
     assert 1e8 < found.flops < 1e15
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("bf16", "is_told"), [(80e9, True), (400e9, False)])
+def test_a_cpu_without_bf16_products_is_told(
+    bf16: float,
+    is_told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    speeds = {torch.bfloat16: bf16, torch.float32: 160e9}
+    monkeypatch.setattr(throughput, "measured_peak", lambda device, dtype: speeds[dtype])
+    assert throughput.peak(None, "bf16") == Peak(bf16, is_measured=True)
+    said = 'at 80 GFLOP/s in bf16 and at 160 in fp32; engine.precision = "fp32" is faster here'
+    assert (said in caplog.text) == is_told
 
 
 def test_memory_is_this_process() -> None:
