@@ -6,16 +6,19 @@ newest good checkpoint stands, whoever stopped it.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pretrain import hooks as hooking
 from pretrain.batches import Batches
 from pretrain.config import Guard as GuardTable
 from pretrain.evaluate import Evaluation
+from pretrain.flops import Flops, work_of
 from pretrain.guard import Guard
 from pretrain.hooks import Done, Hook
 from pretrain.ledger import Ledger
@@ -23,7 +26,7 @@ from runtime import checkpoint, config, processes, signals
 from runtime.checkpoint import Position
 from runtime.engine import Engine
 from runtime.errors import NumericError, StopRequested
-from runtime.throughput import Throughput
+from runtime.throughput import Peak, Throughput
 from runtime.tracking import Tracker
 
 log = logging.getLogger("textmill")
@@ -39,7 +42,10 @@ class Settings:
     guard: GuardTable = field(default_factory=GuardTable)
     patience: int | None = None  # evaluations without a better score before stopping; None: never
     budget_seconds: float | None = None  # of wall clock after which the run ends; None: no end
+    accepts_drift: bool = False  # continue a checkpoint of another recipe, and record the drift
+    num_exports: int = 1  # that will be written, for the forecast of the disk
     description: str = ""  # Markdown shown beside the curves: the resolved recipe
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)  # nested, for TensorBoard
 
 
 @dataclass(frozen=True)
@@ -52,16 +58,19 @@ class Job:
     # The rate of the next update, from where the run is and the share of it that is done.
     learning_rate: Callable[[Position, float], float]
     folder: Path
-    identity: Mapping[str, str]  # what a checkpoint must have been made with
+    identity: Mapping[str, Any]  # JSON: what a checkpoint must have been made with
     hooks: Sequence[Hook] = ()
+    flops: Flops | None = None  # that a micro batch needs; None: MFU is not reported
+    peak: Peak | None = None  # of all devices, which MFU is a share of
 
 
 class GoBack(Exception):
     """Too many updates in a row were refused: leave this stretch of data out."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, seconds: float) -> None:
         super().__init__(step)
         self.step = step  # the step whose data is the last to be passed over
+        self.seconds = seconds  # of wall clock so far
 
 
 def train(job: Job, settings: Settings) -> Position:
@@ -71,9 +80,10 @@ def train(job: Job, settings: Settings) -> Position:
     again and again although the run went back and passed over their data.
     """
     checkpoints = job.folder / "checkpoints"
-    position = checkpoint.load_newest(job.engine, checkpoints, job.identity)
+    position = checkpoint.load_newest(job.engine, checkpoints, job.identity, settings.accepts_drift)
     if position.step == 0:
-        checkpoint.check_disk(checkpoints, job.engine.num_parameters(), settings.checkpoint)
+        size = job.engine.num_parameters()
+        checkpoint.check_disk(checkpoints, size, settings.checkpoint, settings.num_exports)
     while True:
         try:
             return train_from(position, job, settings)
@@ -88,28 +98,24 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
     if position.state:
         guard.restore(position.state["guard"])
         hooking.restore(job.hooks, position.state)
-    rank, checkpoints = processes.rank(), job.folder / "checkpoints"
-    throughput = Throughput()
+    rank = processes.rank()
+    throughput = Throughput(job.folder, position.step, job.peak)
     with (
         Tracker(job.folder, position.step, batches.total_steps, rank == 0) as tracker,
         Ledger(job.folder, position.step, rank) as ledger,
     ):
         tracker.text("recipe", settings.description, position.step)
+        tracker.hyperparameters(settings.hyperparameters)
         if position.step == 0:
-            tracker.log(0, job.evaluate().metrics)
-            throughput.restart()
+            tracker.log(0, evaluated(job, 0, tracker, throughput).metrics)
         began, seconds_before = time.monotonic(), position.seconds
         while not is_over(position, batches, settings):
+            data_step = position.step + position.data_offset
             with throughput.waiting():
-                micro_batches = batches.micro_batches(position.step + position.data_offset)
-            num_targets, num_tokens = processes.sum_over_ranks(
-                [
-                    sum(micro_batch.num_targets for micro_batch in micro_batches),
-                    sum(micro_batch.num_tokens for micro_batch in micro_batches),
-                ]
-            )
+                micro_batches = batches.micro_batches(data_step)
+            work = work_of(micro_batches, job.flops)  # of all ranks
             engine.begin_step(len(micro_batches))
-            losses = [engine.accumulate(m.inputs, num_targets) for m in micro_batches]
+            losses = [engine.accumulate(m.inputs, work.targets) for m in micro_batches]
             loss_sum, stops, seconds = processes.sum_over_ranks(
                 [
                     sum(loss.item() for loss in losses),
@@ -117,75 +123,107 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
                     seconds_before + time.monotonic() - began if rank == 0 else 0.0,
                 ]
             )
-            loss = loss_sum / num_targets
+            loss = loss_sum / work.targets
             rate = job.learning_rate(position, progress(position, batches, settings))
             gradient_norm = engine.step(rate, partial(guard.accepts, loss))
-            throughput.count(int(num_tokens), engine.take_seconds())
+            throughput.count(work.tokens, engine.take_seconds(), work.flops, work.slots)
             position = replace(
                 position,
                 step=position.step + 1,
-                tokens=position.tokens + int(num_tokens),
-                targets=position.targets + int(num_targets),
+                tokens=position.tokens + work.tokens,
+                targets=position.targets + work.targets,
                 seconds=seconds,
             )
-            ledger.write(position.step, loss, gradient_norm, rate, micro_batches, guard.refused)
+            step = position.step
+            ledger.write(step, loss, gradient_norm, rate, micro_batches, guard.refused, data_step)
             is_last = is_over(position, batches, settings)
 
             metrics = {}
             if guard.refused:
                 metrics = {"health/skipped_steps_in_a_row": float(guard.in_a_row)}
-                warn(position, guard.refused, batches)
-            if is_last or every(settings.track.interval_steps, position.step):
+                warn(step, guard.refused, batches.documents(data_step))
+            if is_last or every(settings.track.interval_steps, step):
                 metrics |= {
                     "loss/train": loss,
                     "optim/learning_rate": rate,
                     "optim/gradient_norm": gradient_norm,
                     "data/tokens": float(position.tokens),
-                    **throughput.read(),
                 }
-            with throughput.excluded():
-                evaluation = None
-                if is_last or every(settings.evaluate_every_steps, position.step):
-                    evaluation = job.evaluate()
-                    metrics |= evaluation.metrics
-                    position = judged(position, evaluation)
-                    is_last = is_over(position, batches, settings)
-                share = 1.0 if is_last else progress(position, batches, settings)
+            evaluation = None
+            if is_last or every(settings.evaluate_every_steps, step):
+                evaluation = evaluated(job, step, tracker, throughput)
+                metrics |= evaluation.metrics
+                position = judged(position, evaluation)
+                is_last = is_over(position, batches, settings)
+            share = 1.0 if is_last else progress(position, batches, settings)
+            with throughput.excluded("hooks"):
                 for hook in job.hooks:
                     metrics |= hook.after_step(Done(position, share, is_last, evaluation))
-                if metrics:
-                    tracker.log(position.step, metrics)
-                if guard.goes_back:
-                    raise GoBack(position.step)
-                state = {"guard": guard.state(), **hooking.states(job.hooks)}
-                position = replace(position, state=state)
-                if is_last or stops or every(settings.checkpoint.interval_steps, position.step):
-                    tracker.flush()
-                    ledger.flush()
-                    checkpoint.save(
-                        engine, checkpoints, position, job.identity, settings.checkpoint
-                    )
+            if "loss/train" in metrics:
+                metrics |= throughput.read()
+            if metrics:
+                tracker.log(step, metrics)
+            if guard.goes_back:
+                raise GoBack(step, seconds)
+            if is_last and evaluation:
+                refuse_broken(evaluation)
+            state = {"guard": guard.state(), **hooking.states(job.hooks)}
+            position = replace(position, state=state)
+            # A rollback goes to a checkpoint of the interval, whether or not the run was stopped.
+            is_due = every(settings.checkpoint.interval_steps, step) and not guard.in_a_row
+            if is_last or stops or is_due:
+                save(position, job, settings, (tracker, ledger), throughput)
             if stops and not is_last:
                 raise StopRequested(
-                    f"stopped at step {position.step}/{batches.total_steps}, checkpoint saved; "
+                    f"stopped at step {step}/{batches.total_steps}, checkpoint saved; "
                     "run the same command again to continue"
                 )
+        tracker.finish()
     return position
 
 
+def save(
+    position: Position,
+    job: Job,
+    settings: Settings,
+    logs: Sequence[Tracker | Ledger],
+    throughput: Throughput,
+) -> None:
+    """Write a checkpoint; nothing that was logged up to it may be lost after it."""
+    for written in logs:
+        written.flush()
+    folder = job.folder / "checkpoints"
+    with throughput.excluded("checkpoint"):
+        saved = checkpoint.save(job.engine, folder, position, job.identity, settings.checkpoint)
+    throughput.saved(saved.num_bytes, position.step)
+
+
+def evaluated(job: Job, step: int, tracker: Tracker, throughput: Throughput) -> Evaluation:
+    """Evaluate: the text goes to the tracker at once, the metrics with those of the step."""
+    with throughput.excluded("evaluation"):
+        evaluation = job.evaluate()
+    tracker.text("predictions", evaluation.text, step)
+    return evaluation
+
+
 def before(back: GoBack, job: Job, settings: Settings) -> Position:
-    """Load the newest checkpoint and pass over the data since then. All ranks call it.
+    """Load the newest checkpoint of the interval and pass over the data since then. All ranks call
+    it.
 
     A run killed after this, before its next checkpoint, refuses the same steps and goes back again.
     """
-    position = checkpoint.load_newest(job.engine, job.folder / "checkpoints", job.identity)
+    checkpoints = job.folder / "checkpoints"
+    applied = back.step - settings.guard.max_skips_in_a_row
+    interval = settings.checkpoint.interval_steps
+    checkpoint.discard_after(checkpoints, applied // interval * interval)
+    position = checkpoint.load_newest(job.engine, checkpoints, job.identity, settings.accepts_drift)
     if position.rollbacks >= settings.guard.max_rollbacks or position.step == 0:
         where = f"step {position.step}" if position.step else "step 0 (no checkpoint yet)"
         raise NumericError(
             f"{settings.guard.max_skips_in_a_row} updates in a row were refused up to step "
             f"{back.step}, after going back {position.rollbacks} times; lower "
-            "optimizer.learning_rate or raise schedule.warmup_share and run again: it continues "
-            f"from {where}"
+            "optimizer.learning_rate or raise schedule.warmup_share and run again with "
+            f"--accept-drift: it continues from {where}"
         )
     passed = back.step - position.step
     if processes.rank() == 0:
@@ -197,6 +235,7 @@ def before(back: GoBack, job: Job, settings: Settings) -> Position:
         position,
         data_offset=position.data_offset + passed,
         rollbacks=position.rollbacks + 1,
+        seconds=back.seconds,
         state=state,
     )
 
@@ -226,7 +265,8 @@ def is_exhausted(position: Position, settings: Settings) -> bool:
 
 def judged(position: Position, evaluation: Evaluation) -> Position:
     """The position after an evaluation: the best step so far and how long ago it was."""
-    if position.best_score is None or evaluation.score > position.best_score:
+    score = evaluation.score  # -inf: nothing was evaluated
+    if not math.isnan(score) and (position.best_score is None or score > position.best_score):
         return replace(
             position,
             best_score=evaluation.score,
@@ -236,11 +276,19 @@ def judged(position: Position, evaluation: Evaluation) -> Position:
     return replace(position, evaluations_since_best=position.evaluations_since_best + 1)
 
 
-def warn(position: Position, reason: str, batches: Batches) -> None:
+def refuse_broken(evaluation: Evaluation) -> None:
+    """Raise NumericError before a broken model is saved as the result."""
+    if math.isnan(evaluation.score):
+        raise NumericError(
+            "the last evaluation gives no number and no step is left to go back and train; lower "
+            "optimizer.learning_rate, set another `output` and run again"
+        )
+
+
+def warn(step: int, reason: str, documents: Sequence[str]) -> None:
     """Name what a refused step was made of."""
     if processes.rank() == 0:
-        names = batches.documents(position.step - 1 + position.data_offset)
         log.warning(
             "step %d was not applied (%s); its documents: %s%s",
-            position.step, reason, ", ".join(names[:20]), ", ..." if len(names) > 20 else "",
+            step, reason, ", ".join(documents[:20]), ", ..." if len(documents) > 20 else "",
         )  # fmt: skip
