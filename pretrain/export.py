@@ -2,23 +2,82 @@
 
 `AutoModel.from_pretrained(folder)` and `AutoTokenizer.from_pretrained(folder)` just work; there is
 no conversion step. Weights are the optimizer's fp32 ones. `textmill.json` carries the fingerprints
-that fine-tuning checks.
+that fine-tuning checks. An export is whole or absent, and a run goes on training after it as if
+nothing had been written.
 """
 
+import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from runtime import processes, provenance
+from runtime import checkpoint, provenance
 from runtime.engine import Engine, full_shape
-from runtime.errors import DataError
+from runtime.errors import DataError, DiskError
 
 FACTS = "textmill.json"
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Writes the encoder of a run."""
+
+    engine: Engine
+    model: PreTrainedModel
+    prefix: str  # where `model` sits in the engine's module, for example "model."
+    tokenizer: Path  # folder, copied beside the weights
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of the run, for textmill.json
+
+    def write(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Export the weights as they are now. All ranks call it.
+
+        `facts` of this export are added to those of the run. Raises DataError if a written tensor
+        does not have the shape the model says, DiskError on all ranks if a write fails.
+        """
+        self.write_weights(self.engine.full_parameters(), folder, facts)
+
+    def write_weights(
+        self, parameters: Mapping[str, Tensor] | None, folder: Path, facts: Mapping[str, Any]
+    ) -> None:
+        """Export these weights, named as in the engine's module; those of rank 0 count."""
+        checkpoint.on_rank_0(lambda: self.write_alone(parameters or {}, folder, facts))
+
+    def write_alone(
+        self, parameters: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]
+    ) -> None:
+        """Write `folder` whole or not at all; one rank calls it."""
+        temporary = folder.with_name(f"{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        state = {name.removeprefix(self.prefix): value for name, value in parameters.items()}
+        dtype = self.model.config.dtype  # save_pretrained sets it, in memory too
+        try:
+            # Under the names of today: checkpoints with LayerNorm.gamma would be written back so.
+            self.model.save_pretrained(temporary, state_dict=state, save_original_format=False)
+        except SafetensorError as error:
+            raise DiskError(f"{error}: {temporary}") from None
+        finally:
+            self.model.config.dtype = dtype
+        # It names the type of the forward pass; from_pretrained would round the weights to it.
+        config = provenance.read_json(temporary / "config.json")
+        provenance.write_json(temporary / "config.json", {**config, "dtype": "float32"})
+        check_shapes(temporary, self.model)
+        for file in sorted(self.tokenizer.iterdir()):
+            shutil.copyfile(file, temporary / file.name)
+        fingerprint = provenance.file_fingerprint(temporary / "tokenizer.json")
+        told = {"tokenizer": fingerprint, **self.facts, **facts}
+        provenance.write_json(temporary / FACTS, told)
+        for file in temporary.iterdir():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        provenance.fsync_folder(folder.parent)
 
 
 def export(
@@ -29,28 +88,8 @@ def export(
     folder: Path,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write `folder` whole or not at all. All ranks call it.
-
-    `prefix` is where `model` sits in the engine's module, for example "model.". Raises DataError if
-    a written tensor does not have the shape the model says.
-    """
-    parameters = engine.full_parameters()
-    if parameters is not None:
-        temporary = folder.with_name(f"{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        state = {name.removeprefix(prefix): value for name, value in parameters.items()}
-        model.config.dtype = torch.float32
-        # Under the names of today: checkpoints with LayerNorm.gamma would be written back so.
-        model.save_pretrained(temporary, state_dict=state, save_original_format=False)
-        check_shapes(temporary, model)
-        for file in sorted(tokenizer.iterdir()):
-            shutil.copyfile(file, temporary / file.name)
-        fingerprint = provenance.file_fingerprint(temporary / "tokenizer.json")
-        provenance.write_json(temporary / FACTS, {"tokenizer": fingerprint, **facts})
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-        provenance.fsync_folder(folder.parent)
-    processes.barrier()
+    """Write one export of a run. All ranks call it."""
+    Exporter(engine, model, prefix, tokenizer).write(folder, facts)
 
 
 def check_shapes(folder: Path, model: PreTrainedModel) -> None:

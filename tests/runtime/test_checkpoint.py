@@ -6,8 +6,7 @@ tests/pretrain/test_resume.py.
 
 import json
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +18,9 @@ from runtime import checkpoint, config, retention
 from runtime.checkpoint import Position
 from runtime.engine import Engine
 from runtime.errors import DataError, DiskError
+from tests.small_disk import small_disk
+
+__all__ = ["small_disk"]  # a fixture
 
 KEEP = config.Checkpoint(interval_steps=1, keep_last=2, keep_best=True)
 IDENTITY = {
@@ -300,22 +302,6 @@ def test_disk_need_is_told_before_the_first_step(
         checkpoint.check_disk(tmp_path, 1_000_000, KEEP)
     with pytest.raises(DiskError, match=r"4 checkpoints and 3 exports of 990,000 parameters"):
         checkpoint.check_disk(tmp_path, 990_000, KEEP, num_exports=3)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a small file system needs root and mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 class Large(Shards):
