@@ -2,13 +2,15 @@
 
 # B samples of the micro batch  T tokens per sample  K targets, padded
 
-import math
+import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 
-from data_prep.shards import Corpus, Rows
+from data_prep.shards import Corpus, Rows, TokenizerFacts
+from data_prep.word_starts import word_bounds
 from pretrain import masking
 from pretrain.config import Objective
 from pretrain.micro_batch import MicroBatch
@@ -25,23 +27,20 @@ class Masker:
     seed: int
     first_position: int
 
-    def micro_batch(self, rows: Rows, keys: np.ndarray) -> MicroBatch:
-        """Mask rows (B, T) and flatten them to one packed row (1, B x T)."""
-        facts = self.corpus.tokenizer
-        masked = masking.mask(
-            rows.tokens,
-            keys,
-            self.objective.mask_share,
-            self.objective.replace_by_mask,
-            self.objective.replace_by_random,
-            facts.mask_id,
-            np.asarray(facts.special_ids),
-            facts.vocab_size,
-        )
+    def micro_batch(self, rows: Rows, keys: masking.UInt64, progress: float = 0.0) -> MicroBatch:
+        """Mask rows (B, T) and flatten them to one packed row (1, B x T); `progress` is the share
+        of the run that is done. The shapes do not depend on it."""
         num_samples, length = rows.tokens.shape
         lengths = with_padding(rows, length)
-        most = num_samples * max(1, math.floor(self.objective.mask_share * length))
-        missing = most - len(masked.targets)
+        masked = masking.mask(
+            rows.tokens,
+            lengths,
+            keys,
+            masking.share_at(self.objective, progress),
+            self.objective,
+            vocabulary(self.corpus.tokenizer),
+        )
+        missing = num_samples * masking.most_targets(self.objective, length) - len(masked.targets)
         starts = np.cumsum(lengths) - lengths
         position_ids = np.arange(num_samples * length) - np.repeat(starts, lengths)
         inputs = {
@@ -54,6 +53,22 @@ class Masker:
             "segments": segments_of(lengths),
         }
         return MicroBatch(inputs, len(masked.targets), int(rows.lengths.sum()))
+
+
+@lru_cache
+def vocabulary(facts: TokenizerFacts) -> masking.Vocabulary:
+    """What masking must know of a corpus's tokenizer; read once a process."""
+    path = facts.folder / "tokenizer.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    is_special = np.zeros(facts.vocab_size, bool)
+    is_special[list(facts.special_ids)] = True
+    is_token = facts.token_bytes() > 0  # ids may have gaps
+    return masking.Vocabulary(
+        facts.mask_id,
+        is_special,
+        np.flatnonzero(is_token & ~is_special),
+        word_bounds(description, facts.vocab_size),
+    )
 
 
 def with_padding(rows: Rows, length: int) -> np.ndarray:
