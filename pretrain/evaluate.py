@@ -1,9 +1,11 @@
 """Validation: loss, accuracy and bits per byte of every domain, always masked the same way.
 
-Masking is fixed at 15 % (80/10/10) with its own seed, whatever the training objective, so that
-curves of different recipes compare. Masked bits per byte is the cross-entropy of the evaluated
-tokens in bits over the UTF-8 bytes those tokens spell: it compares across vocabularies, the loss
-does not.
+Masking is fixed at 15 % of the tokens (80/10/10) with its own seed, whatever the training
+objective, so that curves of different recipes compare. Every source is evaluated on samples as the
+shards hold them, also in phases that leave it out or cut samples to another length; a source
+without validation samples (a task's own text may be too little) is left out. Masked bits per byte
+is the cross-entropy of the evaluated tokens in bits over the UTF-8 bytes those tokens spell: it
+compares across vocabularies, the loss does not.
 """
 
 import math
@@ -82,7 +84,7 @@ def evaluate_source(
     if num_samples == 0:
         return Totals(0.0, 0.0, 0.0, 0.0)
     number = list(corpus.sources).index(name)
-    token_bytes = np.load(corpus.tokenizer.folder / "token_bytes.npy")
+    token_bytes = corpus.tokenizer.token_bytes()
     sums = np.zeros(4)
     starts = range(0, num_samples, micro_size)
     world = processes.world_size()
@@ -92,7 +94,7 @@ def evaluate_source(
         samples = np.arange(start, min(start + micro_size, num_samples))
         zeros = np.zeros_like(samples)
         keys = masking.sample_keys(SEED, zeros, zeros + number, samples)
-        batch = masker.micro_batch(reader.gather(samples), keys)
+        batch = masker.micro_batch(reader.gather(samples), keys, 0.0)
         _, losses, hits = engine.evaluate(batch.inputs)
         if mine < len(starts):  # otherwise only keeping the other ranks company
             targets = batch.inputs["targets"].numpy()[: batch.num_targets]
