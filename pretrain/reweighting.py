@@ -211,7 +211,7 @@ class OnlineMixing:
             return {}
         metrics = {}
         found = [done.evaluation.metrics.get(f"loss_by_domain/{it}") for it in self.domains]
-        losses = tuple(loss for loss in found if loss is not None and loss > 0)
+        losses = tuple(loss for loss in found if loss is not None and 0 < loss < math.inf)
         if done.progress >= self.table.warmup_share and len(losses) == len(found):
             self.learning = self.learning.measured(done.position.tokens, losses)
             if len(self.learning.losses) >= self.table.min_evaluations and not done.is_last:

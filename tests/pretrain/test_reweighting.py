@@ -243,6 +243,14 @@ def test_warm_up_and_few_evaluations_change_nothing() -> None:
     assert Online().num_changes(40, 10) == 0
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf, 0.0])
+def test_an_evaluation_that_is_not_a_number_is_left_out(broken: float) -> None:
+    to = mixing(online())
+    run(to, lambda tokens: laws(tokens) | ({"two": broken} if tokens == 8 * TOKENS else {}))
+    assert [tokens // TOKENS for tokens, _ in to.learning.losses][:5] == [2, 4, 6, 10, 12]
+    assert 8 * BATCH not in [it.start for it in to.history.stretches]
+
+
 def test_a_domain_without_validation_keeps_its_weight() -> None:
     some = corpus(a=("one", 100), b=("two", 100), c=("other", 200))
     some.sources["c"].splits["valid"]["num_samples"] = 0
