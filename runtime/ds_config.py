@@ -83,20 +83,15 @@ def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int
     """The complete DeepSpeed configuration: policy from the file, facts from the recipe."""
     accumulation = batch.accumulation(world)
     policy = read_ds_config(table.ds_config)
-    if table.precision == "bf16" and stage_of(policy) == 0:
-        raise RecipeError(
-            f'engine.precision = "bf16" does not go with ZeRO stage 0 ({table.ds_config}): '
-            "DeepSpeed then uses its loss-scaling fp16 optimizer, which was seen to train "
-            'differently from stages 1 to 3; set engine.ds_config = "zero1", or precision = "fp32"'
-        )
+    is_bf16 = table.precision == "bf16"
     return {
         **policy,
         "train_batch_size": batch.global_size,
         "train_micro_batch_size_per_gpu": batch.micro_size,
         "gradient_accumulation_steps": accumulation,
-        # Without ZeRO the engine clips: DeepSpeed would compute the norm again for itself.
-        "gradient_clipping": clip_norm if stage_of(policy) else 0.0,
-        "bf16": {"enabled": table.precision == "bf16"},
+        # In fp32 without ZeRO the engine clips: DeepSpeed would compute the norm again for itself.
+        "gradient_clipping": clip_norm if stage_of(policy) or is_bf16 else 0.0,
+        "bf16": {"enabled": is_bf16},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW is vectorised on CPU, too
         "steps_per_print": 1 << 60,

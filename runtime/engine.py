@@ -36,6 +36,12 @@ from runtime.ds_config import Batch as Batch
 from runtime.ds_config import join_config, stage_of
 from runtime.optimizers.adamw import AdamW
 from runtime.optimizers.gate import Gate
+from runtime.optimizers.groups import full_shape as full_shape
+from runtime.optimizers.groups import parameter_groups
+from runtime.optimizers.muon import Muon
+from runtime.optimizers.sharded import Rule, Sharded
+from runtime.optimizers.stable_adamw import StableAdamW
+from runtime.partitions import layout_of, masters
 
 Inputs = Mapping[str, Any]
 # The plain value classes inside DeepSpeed's shards that weights_only loading has to know.
@@ -65,16 +71,31 @@ class Engine:
         self.accumulation = batch.accumulation(world)  # micro batches a step, unless it says else
         joined = join_config(table, optimizer.clip_norm, batch, world)
         self.stage = stage_of(joined)
-        self.clip_norm = optimizer.clip_norm
+        # DeepSpeed wraps the optimizer unless there is nothing to shard or to cast.
+        self._is_wrapped = self.stage > 0 or table.precision == "bf16"
+        self._clip_norm = optimizer.clip_norm
         start_communication()
         torch.manual_seed(seed)
-        # Under ZeRO-3 transformers builds the model in shards as long as this object is alive.
-        self._hf_config = HfDeepSpeedConfig(joined) if self.stage == 3 else None
+        # Under ZeRO-3 transformers builds models in shards as long as this object is alive: this
+        # one, and no other that a task or a probe of this process may load later.
+        in_shards = HfDeepSpeedConfig(joined) if self.stage == 3 else None
         module = make_module()
+        del in_shards
         self._gate = Gate(self.gradient_norm)
-        groups = parameter_groups(module, optimizer)
-        inner = AdamW(groups, self._gate, optimizer.betas, optimizer.eps)
+        rules: dict[str, Rule] = {
+            "adamw": AdamW(),
+            "stable_adamw": StableAdamW(),
+            "muon": Muon(torch.bfloat16 if table.precision == "bf16" else torch.float32),
+        }
+        inner = Sharded(parameter_groups(module, optimizer), rules, self._gate)
+        # Each group follows the schedule at its own height, and keeps what the recipe says.
+        self._heights = [group["lr"] / optimizer.learning_rate for group in inner.param_groups]
+        self._hyperparameters = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in inner.param_groups
+        ]
         self._engine: Any = deepspeed.initialize(model=module, optimizer=inner, config=joined)[0]
+        inner.layout = layout_of(self._engine.optimizer, module, self.stage)
         self.device = self._engine.device
         self._micro_size = batch.micro_size
         self._micro_batches_done = 0
@@ -132,13 +153,14 @@ class Engine:
             raise AssertionError(
                 f"{self._micro_batches_done} of {self._num_micro_batches} micro batches"
             )
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        groups = self._engine.optimizer.param_groups
+        for group, height in zip(groups, self._heights, strict=True):
+            group["lr"] = learning_rate * height
         self._gate.begin(accepts)
-        if self.stage == 0 and self._gate.is_open() and self.clip_norm:
+        if not self._is_wrapped and self._gate.is_open() and self._clip_norm:
             parameters = list(self.module.parameters())
             norm = torch.tensor(self._gate.norm, device=self.device)
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
         self._engine.step()
         self._micro_batches_done = 0
         self._gate.is_open()  # DeepSpeed gives up by itself before it asks if the norm is invalid
@@ -147,7 +169,7 @@ class Engine:
 
     def gradient_norm(self) -> float:
         """Global norm of the averaged gradients of this step, before clipping."""
-        if self.stage > 0:
+        if self._is_wrapped:
             return float(self._engine.optimizer._global_grad_norm)  # private: set before updates
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         return processes.from_rank_0(float(torch.nn.utils.get_total_norm(gradients)))
@@ -167,11 +189,13 @@ class Engine:
     def full_parameters(self) -> dict[str, Tensor] | None:
         """Every parameter in fp32 by name, on rank 0 (None elsewhere)."""
         found: dict[str, Tensor] = {}
+        unsharded = masters(self._engine.optimizer) if self.stage == 0 else []
+        originals = {id(parameter): tensor for parameter, tensor in unsharded}
         for name, parameter in self.module.named_parameters():
-            whole = safe_get_full_fp32_param(parameter)
-            whole = parameter.detach() if whole is None else whole
+            whole = originals.get(id(parameter))
+            whole = safe_get_full_fp32_param(parameter) if whole is None else whole
             if processes.rank() == 0:
-                found[name] = whole.reshape(full_shape(parameter)).float().cpu().clone()
+                found[name] = whole.detach().reshape(full_shape(parameter)).float().cpu().clone()
         if processes.rank() != 0:
             return None
         for name, buffer in self.module.state_dict().items():
@@ -204,23 +228,10 @@ class Engine:
         with safe_unpickling():
             self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
         self._engine._config.load_universal_checkpoint = False
-
-
-def parameter_groups(module: nn.Module, optimizer: config.Optimizer) -> list[dict[str, Any]]:
-    """Matrices are decayed; norms, biases and other vectors are not."""
-    decayed = [p for p in module.parameters() if len(full_shape(p)) >= 2]
-    plain = [p for p in module.parameters() if len(full_shape(p)) < 2]
-    rate = optimizer.learning_rate
-    groups = [
-        {"params": decayed, "lr": rate, "weight_decay": optimizer.weight_decay},
-        {"params": plain, "lr": rate, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
-def full_shape(parameter: nn.Parameter) -> torch.Size:
-    """The shape of a parameter whether or not ZeRO-3 has sharded it."""
-    return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
+        # A universal checkpoint of stage 3 gives every group what the first one had.
+        groups = self._engine.optimizer.param_groups
+        for group, hyperparameters in zip(groups, self._hyperparameters, strict=True):
+            group.update(hyperparameters)
 
 
 @contextmanager

@@ -97,6 +97,25 @@ def sum_over_ranks(values: Sequence[float]) -> list[float]:
     return [float(value) for value in total.tolist()]
 
 
+def add_over_ranks(values: torch.Tensor) -> None:
+    """Replace the values by their sums over all ranks. All ranks call it."""
+    if world_size() > 1:
+        total = values.to(device())
+        dist.all_reduce(total)
+        values.copy_(total)
+
+
+def exchange(sent: Sequence[torch.Tensor], lengths: Sequence[int]) -> list[torch.Tensor]:
+    """Send the r-th flat tensor to rank r; returns what each rank sent here, `lengths` elements.
+    All ranks call it."""
+    if world_size() == 1:
+        return list(sent)
+    whole = torch.cat(list(sent)).to(device())
+    received = whole.new_empty(sum(lengths))
+    dist.all_to_all_single(received, whole, list(lengths), [part.numel() for part in sent])
+    return list(torch.split(received.to(sent[0].device), list(lengths)))
+
+
 def any_rank(claim: bool) -> bool:
     """True on every rank if the claim holds on at least one. All ranks call it."""
     return sum_over_ranks([float(claim)])[0] > 0

@@ -14,9 +14,11 @@ class Gate:
 
     def __init__(self, read_norm: Callable[[], float]) -> None:
         self.read_norm = read_norm  # of the gradient of this step, before clipping
-        self.accepts: Callable[[float], bool] = lambda norm: True
-        self.norm: float | None = None
-        self.verdict = True
+        self.accepts: Callable[[float], bool] = lambda norm: False
+        # Shut until the first step: DeepSpeed's bf16 optimizer of stage 0 makes a step of its own
+        # when it is built, and its bias correction would count it.
+        self.norm: float | None = math.nan
+        self.verdict = False
 
     def begin(self, accepts: Callable[[float], bool]) -> None:
         """Start a step; `accepts` is asked when the norm is first needed."""

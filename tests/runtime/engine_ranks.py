@@ -1,8 +1,14 @@
-"""Run by test_engine.py on each rank: a few steps of a small model, parameters written by rank
-0."""
+"""Run by test_engine.py on each rank: a list of short trainings of a small model, one after the
+other in the same processes; rank 0 writes what came out of each."""
 
+import gc
+import json
+import math
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,58 +17,126 @@ from transformers import BertConfig, BertForMaskedLM
 from runtime import config, processes
 from runtime.engine import Batch, Engine
 
-SAMPLES, LENGTH, STEPS = 8, 16, 3
+SAMPLES, LENGTH, VOCABULARY = 8, 16, 64
+OPTIMIZER = config.Optimizer(learning_rate=1e-2, clip_norm=1.0, weight_decay=0.1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training."""
+
+    ds_config: str
+    precision: str = "fp32"
+    optimizer: str = "adamw"
+    steps: int = 20
+    micro_size: int = 2
+    grows: bool = True  # every other step has half the samples
+    refuses: bool = False  # steps of other data are refused in between
+
+    @property
+    def name(self) -> str:
+        return "-".join(str(value) for value in asdict(self).values())
 
 
 class Summed(nn.Module):
     """A masked-LM loss summed over its targets."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.model = BertForMaskedLM._from_config(
-            BertConfig(
-                vocab_size=64,
-                hidden_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                intermediate_size=48,
-                hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,
-            )
-        )
+        self.model = BertForMaskedLM.from_pretrained(folder)
 
     def forward(self, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        logits = self.model(input_ids=input_ids).logits
+        logits = self.model(input_ids=input_ids).logits.float()
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
         return (loss,)
 
 
-def main(ds_config: str, micro_size: int, output: Path) -> None:
-    processes.start(60)
-    table = config.Engine(ds_config=ds_config, precision="fp32")
-    optimizer = config.Optimizer(learning_rate=1e-2, clip_norm=1.0)
-    engine = Engine(Summed, table, optimizer, Batch(SAMPLES, micro_size), seed=5)
-    rank, world = processes.rank(), processes.world_size()
-    losses = []
-    for step in range(STEPS):
-        generator = torch.Generator().manual_seed(step)
-        ids = torch.randint(0, 64, (SAMPLES, LENGTH), generator=generator)
-        labels = torch.randint(0, 64, (SAMPLES, LENGTH), generator=generator)
-        # samples have very different numbers of targets: a mean of means would differ
-        keep = torch.arange(LENGTH) < torch.arange(1, SAMPLES + 1)[:, None] * 2
-        labels = torch.where(keep, labels, torch.tensor(-100))
-        loss_sum = 0.0
-        for start in range(rank * micro_size, SAMPLES, micro_size * world):
-            part = slice(start, start + micro_size)
+def save_model(folder: Path) -> None:
+    """The weights that every training starts from: ZeRO-3 would draw others of the same seed."""
+    torch.manual_seed(5)
+    BertForMaskedLM._from_config(
+        BertConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    ).save_pretrained(folder)
+
+
+def learning_rate(step: int) -> float:
+    return OPTIMIZER.learning_rate * min(1.0, (step + 1) / 5)
+
+
+def samples(step: int, grows: bool) -> tuple[Tensor, Tensor]:
+    """Ids and labels of a global batch; samples have very different numbers of targets, so that a
+    mean of means would differ."""
+    generator = torch.Generator().manual_seed(step % 3)
+    ids = torch.randint(0, VOCABULARY, (SAMPLES, LENGTH), generator=generator)
+    keep = torch.arange(LENGTH) < torch.arange(1, SAMPLES + 1)[:, None] * 2
+    labels = torch.where(keep, ids.flip(1), torch.tensor(-100))
+    count = SAMPLES // 2 if grows and step % 2 else SAMPLES
+    return ids[:count], labels[:count]
+
+
+def num_targets(labels: Tensor) -> int:
+    return int((labels != -100).sum())
+
+
+def trained(case: Case, folder: Path) -> Iterator[Any]:
+    """Loss and norm of every step; then the parameters (None but on rank 0)."""
+    table = config.Engine(ds_config=case.ds_config, precision=case.precision)  # type: ignore[arg-type]
+    optimizer = OPTIMIZER.model_copy(update={"name": case.optimizer})
+    batch = Batch(SAMPLES, case.micro_size)
+    engine = Engine(lambda: Summed(folder), table, optimizer, batch, seed=5)
+    rank, stride = processes.rank(), case.micro_size * processes.world_size()
+
+    def step(number: int, refused: bool) -> tuple[float, float]:
+        asked: list[float] = []
+        ids, labels = samples(number, case.grows)
+        targets = num_targets(labels) if number != 3 or not refused else math.nan
+        starts = range(rank * case.micro_size, len(ids), stride)
+        engine.begin_step(len(starts))
+        loss = 0.0
+        for start in starts:
+            part = slice(start, start + case.micro_size)
             inputs = {"input_ids": ids[part], "labels": labels[part]}
-            loss_sum += engine.accumulate(inputs, keep.sum().item()).item()
-        norm = engine.step(1e-2)
-        losses.append((processes.sum_over_ranks([loss_sum])[0], norm))
-    parameters = engine.full_parameters()
-    if parameters is not None:
-        torch.save({"losses": losses, "parameters": parameters}, output)
+            loss += engine.accumulate(inputs, targets).item()
+
+        def accepts(norm: float) -> bool:
+            asked.append(norm)
+            return not refused
+
+        norm = engine.step(learning_rate(number), accepts)
+        assert len(asked) == 1
+        assert math.isfinite(norm) == (not math.isnan(targets))
+        assert asked == [norm] or math.isnan(norm)
+        everyone = processes.gather(repr(norm))
+        assert set(everyone) == {repr(norm)}
+        return processes.sum_over_ranks([loss])[0], norm
+
+    for number in range(case.steps):
+        if case.refuses and number in (0, 3, 4):
+            step(number, refused=True)
+        yield step(number, refused=False)
+    yield engine.full_parameters()
+
+
+def main(folder: Path, output: Path, cases: list[Case]) -> None:
+    processes.start(60)
+    torch.set_num_threads(1)
+    results = {}
+    for case in cases:
+        *losses, parameters = trained(case, folder)
+        results[case.name] = {"losses": losses, "parameters": parameters}
+        gc.collect()  # DeepSpeed's engines hold themselves in circles
+    if processes.rank() == 0:
+        torch.save(results, output)
     processes.stop()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [Case(**case) for case in json.loads(sys.argv[3])])
