@@ -19,14 +19,20 @@ class Model(RecipeTable):
     checkpoint: str | None = (
         None  # folder or hub id to continue from; the shape below is then ignored
     )
-    architecture: Literal["modernbert", "bert", "roberta"] = "modernbert"  # transformers class
+    architecture: Literal["modernbert", "bert", "roberta", "ultrabert"] = (
+        "modernbert"  # transformers class
+    )
     num_layers: Positive = 22  # of the encoder
     hidden_size: Positive = 768  # width of a token's vector
     num_heads: Positive = 12  # of attention; must divide hidden_size
     intermediate_size: Positive = 1152  # of the feed-forward layers
     max_positions: Positive | None = None  # longest input in tokens; None: the samples' length
-    local_window: Positive = 128  # ModernBERT: tokens attended around a token in local layers
-    global_every: Positive = 3  # ModernBERT: every n-th layer attends to the whole document
+    local_window: Positive = (
+        128  # ModernBERT, UltraBERT: tokens attended around a token in local layers
+    )
+    global_every: Positive = (
+        3  # ModernBERT, UltraBERT: every n-th layer attends to the whole document
+    )
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # everywhere the architecture has one
 
     @model_validator(mode="after")
@@ -57,8 +63,8 @@ class Objective(RecipeTable):
     mask_share_end: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     # What is masked whole: tokens, the tokens of a word, or runs of words (Joshi et al. 2020).
     unit: Literal["token", "word", "span"] = "token"
-    mean_span_words: PositiveFloat = 3.8  # span: mean of the geometric length before the cut
-    max_span_words: Positive = 10  # span: longer draws are cut to it
+    mean_span_words: PositiveFloat = 3.8  # span: mean of the geometric length on 1..max_span_words
+    max_span_words: Positive = 10  # span: longest
 
     @model_validator(mode="after")
     def shares_fit(self) -> Self:
@@ -66,6 +72,12 @@ class Objective(RecipeTable):
             raise ValueError(
                 f"replace_by_mask ({self.replace_by_mask}) + replace_by_random "
                 f"({self.replace_by_random}) must not exceed 1"
+            )
+        if self.unit == "span" and not 1 <= self.mean_span_words < (self.max_span_words + 1) / 2:
+            raise ValueError(
+                f"mean_span_words ({self.mean_span_words}) must be at least 1 and below "
+                f"{(self.max_span_words + 1) / 2}, the mean if every length up to max_span_words "
+                f"({self.max_span_words}) were as frequent"
             )
         return self
 
@@ -115,6 +127,45 @@ class Train(RecipeTable):
     )  # shares of the run
     average_last: Positive | None = None  # checkpoints averaged into a second export; None: none
     probes: list[Probe] = Field(default=[])  # plotted beside the loss
+
+    @model_validator(mode="after")
+    def batches_double(self) -> Self:
+        if self.ramp_from is None:
+            return self
+        sizes = [self.global_batch_size]
+        while sizes[0] % 2 == 0:
+            sizes.insert(0, sizes[0] // 2)
+        if self.ramp_from not in sizes[:-1]:
+            below = [size for size in sizes[:-1] if size < self.ramp_from][-1:]
+            above = [size for size in sizes[:-1] if size > self.ramp_from][:1]
+            told = " or ".join(map(str, below + above)) or "none: an odd number has no half"
+            raise ValueError(
+                f"ramp_from ({self.ramp_from}) must reach global_batch_size "
+                f"({self.global_batch_size}) by doubling; nearest: {told}"
+            )
+        if self.ramp_from % self.micro_batch_size:
+            fitting = [size for size in sizes[:-1] if size % self.micro_batch_size == 0]
+            raise ValueError(
+                f"ramp_from ({self.ramp_from}) must be a multiple of micro_batch_size "
+                f"({self.micro_batch_size}); nearest: {min(fitting, default='no smaller batch')}"
+            )
+        if not 0 < self.ramp_share < 1:
+            raise ValueError(
+                f"with ramp_from, ramp_share ({self.ramp_share}) must be above 0 and below 1: the "
+                "batch grows over it and is global_batch_size afterwards"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def phases_are_the_run(self) -> Self:
+        total = sum(phase.share for phase in self.phases)
+        if self.phases and abs(total - 1) > 1e-6:
+            before = total - self.phases[-1].share
+            nearest = f"; nearest: {1 - before:.6g} for the last" if before < 1 else ""
+            raise ValueError(
+                f"the shares of phases must sum to 1, they sum to {total:.6g}{nearest}"
+            )
+        return self
 
     @model_validator(mode="after")
     def probes_have_names_of_their_own(self) -> Self:

@@ -29,7 +29,6 @@ class Evaluation:
 
     metrics: dict[str, float]
     score: float  # higher is better
-    text: str = ""  # Markdown shown beside the curves
 
 
 @dataclass(frozen=True)

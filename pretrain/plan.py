@@ -1,19 +1,28 @@
 """What pretraining would do with a recipe, and whether it has been done. Imports no torch."""
 
 import json
-import math
 from pathlib import Path
 
 import data_prep.plan
-from data_prep.mixture import Shares, shares_of
 from data_prep.shards import Corpus
+from pretrain import phases
+from pretrain.budget import budget_of
 from pretrain.config import Recipe
 from runtime import provenance, stages
-from runtime.errors import RecipeError
 from runtime.stages import Plan
 
 STAGE = "pretrain"
-TABLES = ("model", "objective", "train", "optimizer", "schedule", "engine", "mixture", "checkpoint")
+TABLES = (
+    "model",
+    "objective",
+    "train",
+    "optimizer",
+    "schedule",
+    "engine",
+    "mixture",
+    "checkpoint",
+    "guard",
+)
 # Change nothing in the result: another value continues the same run.
 WITHOUT_EFFECT = {
     "engine": ("collective_timeout_seconds", "threads_per_rank", "peak_tflops"),
@@ -28,6 +37,8 @@ def plan(recipe: Recipe) -> Plan:
     data = stages.folder(recipe.output, "data_prep")
     if recipe.model is None or recipe.train is None:
         return Plan(STAGE, folder, "", pending="the recipe has no [model]")
+    if recipe.sources:  # a budget that cannot work is told before hours of data preparation
+        budget_of(recipe.train, recipe.packing.sequence_length)
     if recipe.sources and not data_prep.plan.plan(recipe).is_done:
         return Plan(STAGE, folder, "", pending="waits for data_prep")
     if not (data / stages.MANIFEST).is_file():
@@ -39,29 +50,16 @@ def plan(recipe: Recipe) -> Plan:
         "data": corpus.fingerprint,
         "checkpoint": checkpoint_fingerprint(recipe.model.checkpoint),
     }
-    tokens_per_step = recipe.train.global_batch_size * corpus.sequence_length
-    steps = math.ceil(recipe.train.total_tokens / tokens_per_step)
-    check_budget(shares_of(recipe.mixture, corpus), steps, recipe.train.global_batch_size)
+    budget = budget_of(recipe.train, corpus.sequence_length)
+    phases.check_known(recipe.train.phases, recipe.mixture, budget, corpus, folder)
     stored = sum(
         split["num_tokens"] for facts in corpus.sources.values() for split in facts.splits.values()
     )
     lines = [
-        f"steps   {steps:,} of {tokens_per_step:,} tokens = {steps * tokens_per_step:,}",
+        *budget.lines(),
         f"shards  {stored:,} tokens of {len(corpus.sources)} sources in {data}",
     ]
     return Plan(STAGE, folder, provenance.fingerprint(inputs), lines)
-
-
-def check_budget(shares: Shares, steps: int, global_batch_size: int) -> None:
-    """Raise RecipeError if a run needs more samples than its sources may give."""
-    needed = steps * global_batch_size
-    if shares.total is not None and needed > shares.total:
-        raise RecipeError(
-            f"train.total_tokens needs {needed:,} samples ({steps:,} steps of "
-            f"{global_batch_size:,}), but with mixture.max_epochs the sources give "
-            f"{shares.total:,}; raise max_epochs, or lower total_tokens to at most "
-            f"{shares.total // global_batch_size:,} steps"
-        )
 
 
 def result_tables(recipe: Recipe) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """One pretraining run: build, prove, train, export, and write the manifest last."""
 
+import json
 import logging
 import math
 import time
@@ -8,35 +9,53 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.decontamination import combined
-from data_prep.mixture import shares_of
 from data_prep.shards import Corpus
-from pretrain import export
-from pretrain.batches import MixtureBatches
+from pretrain import export, flops
+from pretrain.averaging import average_last
+from pretrain.batches import PREPARED_AHEAD, MixtureBatches, phase_data
+from pretrain.budget import Budget, budget_of
 from pretrain.config import Model, Recipe, Train
 from pretrain.evaluate import evaluate
+from pretrain.exports import Exports
+from pretrain.hooks import Hook
 from pretrain.masker import Masker
 from pretrain.model import build, proof
 from pretrain.model.objective import MaskedLM
+from pretrain.plan import TABLES, result_tables
+from pretrain.predictions import Predictions
+from pretrain.probes import Probes
+from pretrain.reweighting import OnlineMixing
 from pretrain.train import Job, Settings, train
-from runtime import checkpoint, processes, provenance, schedule, stages
+from runtime import checkpoint, processes, provenance, schedule, stages, throughput
 from runtime.engine import Batch, Engine
 from runtime.recipe import to_toml
 from runtime.stages import Plan
 
+# Another value continues the same run without a word: what is trained stays as it was.
+FREE_TO_CHANGE = {
+    "train": ("evaluate_every_steps", "validation_samples", "micro_batch_size", "average_last"),
+    "engine": ("ds_config", "activation_checkpointing", "compile"),
+}
 log = logging.getLogger("textmill")
 
 
-def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
+def run(
+    recipe: Recipe, table: Model, settings: Train, plan: Plan, accepts_drift: bool = False
+) -> None:
     """Pretrain as the recipe says, or continue. All ranks call it."""
     started = time.time()
     corpus = Corpus(stages.folder(recipe.output, "data_prep"))
     batch = Batch(settings.global_batch_size, settings.micro_batch_size)
     batch.accumulation(processes.world_size())  # refuse what cannot work before anything is built
+    budget = budget_of(settings, corpus.sequence_length)
+    budget.check_ranks(processes.world_size())
     if processes.rank() == 0:
         provenance.record_start(plan.folder, to_toml(recipe))
     processes.barrier()
+    mixing = online_mixing(recipe, corpus, budget)
+    data = phase_data(recipe, budget, corpus, plan.folder, mixing)
     engine = Engine(
-        lambda: MaskedLM(build.build(table, corpus)),
+        lambda: MaskedLM(build.build(table, corpus, budget.longest)),
         recipe.engine,
         recipe.optimizer,
         batch,
@@ -46,76 +65,104 @@ def run(recipe: Recipe, table: Model, settings: Train, plan: Plan) -> None:
     assert isinstance(objective, MaskedLM)
     first_position = build.first_position(objective.model.config)
     masker = Masker(corpus, recipe.objective, recipe.seed, first_position)
-    batches = training_batches(recipe, masker, batch, settings.total_tokens)
-    probe = batches.micro_batch(0, min(batch.micro_size, 4))  # the same samples on every rank
+    batches = MixtureBatches(masker, data, budget, processes.rank(), processes.world_size())
+    probe = batches.probe(min(batch.micro_size, 4))  # the same samples on every rank
     difference = proof.prove(engine, objective, probe, corpus.tokenizer.vocab_size)
     proof.report(difference, next(objective.parameters()).dtype)
     say_what_starts(engine, batches)
-
-    def learning_rate(position: checkpoint.Position, progress: float) -> float:
-        # The middle of a step: neither end of the run is at 0.
-        ends = batches.share_done(position.step), batches.share_done(position.step + 1)
-        share = max(progress, sum(ends) / 2)
-        peak = recipe.optimizer.learning_rate
-        return peak * schedule.share_of_peak(recipe.schedule, min(share, 1.0))
-
-    position = train(
-        Job(
-            engine,
-            batches,
-            lambda: evaluate(engine, masker, settings.validation_samples, batch.micro_size),
-            learning_rate,
-            plan.folder,
-            identity(recipe, corpus, table, batch),
-        ),
-        Settings(
-            settings.evaluate_every_steps,
-            recipe.checkpoint,
-            recipe.track,
-            recipe.guard,
-            budget_seconds=settings.budget_minutes and settings.budget_minutes * 60,
-            description=f"```toml\n{to_toml(recipe)}```",
-        ),
-    )
+    predictions = Predictions.of(masker)
     seen = {"data": corpus.fingerprint, "decontamination": decontamination_of(table, corpus)}
-    facts = {**seen, "recipe": recipe.name, "step": position.step}
-    export.export(
-        engine, objective.model, "model.", corpus.tokenizer.folder, plan.folder / "export", facts
+    facts = {**seen, "recipe": recipe.name}
+    exporter = export.Exporter(engine, objective.model, "model.", corpus.tokenizer.folder, facts)
+    job = Job(
+        engine,
+        batches,
+        lambda: evaluate(engine, masker, settings.validation_samples, batch.micro_size),
+        lambda position, progress: rate_of_next(recipe, budget, position, progress),
+        plan.folder,
+        identity(recipe, corpus),
+        hooks(recipe, settings, exporter, plan.folder, mixing),
+        flops=flops.of_model(objective.model, corpus.tokenizer.pad_id),
+        peak=throughput.peak(recipe.engine.peak_tflops, recipe.engine.precision),
+        predict=lambda: predictions.markdown(engine, objective),
     )
+    position = train(job, loop_settings(recipe, settings, accepts_drift))
+    exporter.write(plan.folder / "export", {"step": position.step})
+    average = None
+    if settings.average_last is not None:
+        average = average_last(settings.average_last, job, recipe.checkpoint, position, exporter)
     if processes.rank() == 0:
-        write_manifest(plan, position, engine, corpus, seen, time.time() - started)
+        extra = {**seen, "average": average, "seconds": round(time.time() - started, 1)}
+        write_manifest(plan, position, engine, corpus, extra)
 
 
-def training_batches(
-    recipe: Recipe, masker: Masker, batch: Batch, total_tokens: int
-) -> MixtureBatches:
-    """This rank's batches from the mixture of all sources."""
-    corpus = masker.corpus
-    return MixtureBatches(
-        masker,
-        [corpus.reader(name, "train") for name in corpus.sources],
-        shares_of(recipe.mixture, corpus),
-        batch,
-        total_tokens,
-        processes.rank(),
-        processes.world_size(),
+def online_mixing(recipe: Recipe, corpus: Corpus, budget: Budget) -> OnlineMixing | None:
+    """The mixture that changes while it is trained on, if the recipe asks for one."""
+    if recipe.mixture.strategy != "online":
+        return None
+    return OnlineMixing(
+        recipe.mixture,
+        corpus,
+        recipe.seed,
+        lambda step: budget.at(step).first_sample,
+        PREPARED_AHEAD,
     )
 
 
-def identity(recipe: Recipe, corpus: Corpus, table: Model, batch: Batch) -> dict[str, str]:
-    """What a checkpoint must have been made with to be continued."""
+def hooks(
+    recipe: Recipe,
+    settings: Train,
+    exporter: export.Exporter,
+    folder: Path,
+    mixing: OnlineMixing | None,
+) -> list[Hook]:
+    """What happens between steps."""
+    found: list[Hook] = [] if mixing is None else [mixing]
+    if settings.export_at:
+        found.append(Exports(settings.export_at, exporter, folder))
+    if settings.probes:
+        tables = recipe.model_dump(mode="json", exclude_none=True)
+        found.append(Probes(settings.probes, tables, exporter, folder))
+    return found
+
+
+def rate_of_next(
+    recipe: Recipe, budget: Budget, position: checkpoint.Position, progress: float
+) -> float:
+    """The learning rate of the step after a position, in the step's middle: not 0 at either end."""
+    ends = budget.share_done(position.step), budget.share_done(position.step + 1)
+    share = max(progress, sum(ends) / 2)  # further if wall clock is the budget
+    return recipe.optimizer.learning_rate * schedule.share_of_peak(recipe.schedule, min(share, 1.0))
+
+
+def loop_settings(recipe: Recipe, settings: Train, accepts_drift: bool) -> Settings:
+    """What the recipe says about the loop."""
+    minutes = settings.budget_minutes
+    return Settings(
+        settings.evaluate_every_steps,
+        recipe.checkpoint,
+        recipe.track,
+        recipe.guard,
+        budget_seconds=None if minutes is None else minutes * 60,
+        accepts_drift=accepts_drift,
+        num_exports=1 + len(settings.export_at) + (settings.average_last is not None),
+        description=f"```toml\n{to_toml(recipe)}```",
+        hyperparameters=json.loads(recipe.model_dump_json(include=set(TABLES))),
+    )
+
+
+def identity(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
+    """What a checkpoint must have been made with, under the recipe's key paths, so that a
+    difference can be named."""
+    tables: dict[str, Any] = result_tables(recipe)
+    for table, keys in FREE_TO_CHANGE.items():
+        tables[table] = {key: it for key, it in tables[table].items() if key not in keys}
+    del tables["checkpoint"]
     return {
-        "model": provenance.fingerprint([table.model_dump(), recipe.engine.precision]),
+        **tables,
+        "seed": recipe.seed,
         "tokenizer": corpus.tokenizer.fingerprint,
         "data": corpus.fingerprint,
-        "order of samples": provenance.fingerprint(
-            [
-                recipe.seed,
-                batch.global_size,
-                recipe.mixture.model_dump(),
-                recipe.objective.model_dump(),
-            ]
-        ),
     }
 
 
@@ -147,20 +194,20 @@ def write_manifest(
     position: checkpoint.Position,
     engine: Engine,
     corpus: Corpus,
-    seen: dict[str, Any],
-    seconds: float,
+    extra: dict[str, Any],
 ) -> None:
     """The stage is done when this file stands."""
     manifest = {
         "format": "textmill-pretrain",
         "version": 1,
         "inputs": plan.inputs,
-        **seen,  # the fingerprint of the data, and what is known of evaluation sets in it
+        # The data's fingerprint, what is known of evaluation sets in it, the average of the last
+        # checkpoints, and the seconds of the start that finished the run.
+        **extra,
         "tokenizer": corpus.tokenizer.fingerprint,
         "position": asdict(position),
         "num_parameters": engine.num_parameters(),
         "world_size": processes.world_size(),
-        "seconds": round(seconds, 1),  # of the start that finished the run
         "versions": provenance.versions(),
     }
     provenance.write_json(plan.folder / stages.MANIFEST, manifest)

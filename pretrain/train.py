@@ -62,6 +62,7 @@ class Job:
     hooks: Sequence[Hook] = ()
     flops: Flops | None = None  # that a micro batch needs; None: MFU is not reported
     peak: Peak | None = None  # of all devices, which MFU is a share of
+    predict: Callable[[], str] | None = None  # Markdown: what the model says, at each evaluation
 
 
 class GoBack(Exception):
@@ -202,7 +203,8 @@ def evaluated(job: Job, step: int, tracker: Tracker, throughput: Throughput) -> 
     """Evaluate: the text goes to the tracker at once, the metrics with those of the step."""
     with throughput.excluded("evaluation"):
         evaluation = job.evaluate()
-    tracker.text("predictions", evaluation.text, step)
+        predictions = "" if job.predict is None else job.predict()
+    tracker.text("predictions", predictions, step)
     return evaluation
 
 
