@@ -13,7 +13,7 @@ from typing import Any
 from data_prep import decontamination, sharding
 from data_prep.config import Recipe
 from data_prep.plan import config_of
-from data_prep.shards import FORMAT, TokenizerFacts, manifest_fingerprint
+from data_prep.shards import FORMAT, TokenizerFacts, manifest_fingerprint, split_of
 from runtime import provenance
 from runtime.errors import DataError
 from runtime.stages import Plan
@@ -125,18 +125,3 @@ def documents_of(recipe: Recipe, name: str, number: int, passes: Passes) -> dict
     gone = sum(found["dropped"].values()) + sum(found["quarantined"].values())
     assert came == found["kept"] + gone, f"source {name} loses documents: {found}"
     return found
-
-
-def split_of(entries: list[dict[str, Any]], sequence_length: int) -> dict[str, Any]:
-    """Counts of a split and its shards."""
-    totals = {
-        key: sum(entry[key] for entry in entries)
-        for key in ("num_samples", "num_tokens", "num_segments", "num_documents", "documents_cut")
-    }
-    padding = totals["num_samples"] * sequence_length - totals["num_tokens"]
-    own = ("name", "num_samples", "num_segments", "num_tokens", "num_documents", "units",
-           "files")  # fmt: skip
-    return totals | {
-        "padding_tokens": padding,
-        "shards": [{key: entry[key] for key in own} for entry in entries],
-    }

@@ -9,6 +9,7 @@ Unit of work is a shard. What is done stands in `OUTPUT.work`, and an interrupte
 OUTPUT gets its name when all of it is there.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 
 from data_prep import composing, executor
 from data_prep.blocks import AGAIN, BlockFile
-from data_prep.manifest import split_of
 from data_prep.packing import NUM_SEPARATORS, Packing
 from data_prep.shards import (
     SPLITS,
@@ -29,6 +29,7 @@ from data_prep.shards import (
     manifest_fingerprint,
     ranges,
     shapes_of,
+    split_of,
 )
 from data_prep.work import Work
 from runtime import provenance
@@ -222,7 +223,11 @@ def publish(work: Work, corpus: Corpus, output: Path, manifest: dict[str, Any]) 
     for path in folder.rglob(".*.tmp"):  # of workers that were killed
         path.unlink(missing_ok=True)
     shutil.copytree(corpus.tokenizer.folder, folder / "tokenizer", dirs_exist_ok=True)
-    provenance.write_json(folder / "run.json", provenance.run_record())
+    # A run that needed another length repacks by itself: `verify` tells how to do the same.
+    command = ["python -m data_prep", "repack", str(corpus.folder), str(output),
+               *(f"packing.{key}={json.dumps(manifest['config']['packing'][key])}"
+                 for key in ("sequence_length", "strategy"))]  # fmt: skip
+    provenance.write_json(folder / "run.json", provenance.run_record() | {"command": command})
     provenance.write_json(folder / MANIFEST, manifest)
     folder.replace(output)
     provenance.fsync_folder(output.parent)

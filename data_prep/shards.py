@@ -132,6 +132,21 @@ def shapes_of(entry: Mapping[str, Any], sequence_length: int) -> dict[str, tuple
     }
 
 
+def split_of(entries: list[dict[str, Any]], sequence_length: int) -> dict[str, Any]:
+    """Counts of a split and its shards."""
+    totals = {
+        key: sum(entry[key] for entry in entries)
+        for key in ("num_samples", "num_tokens", "num_segments", "num_documents", "documents_cut")
+    }
+    padding = totals["num_samples"] * sequence_length - totals["num_tokens"]
+    own = ("name", "num_samples", "num_segments", "num_tokens", "num_documents", "units",
+           "files")  # fmt: skip
+    return totals | {
+        "padding_tokens": padding,
+        "shards": [{key: entry[key] for key in own} for entry in entries],
+    }
+
+
 class Reader:
     """Random access to the samples of one source and split. Maps a file when it is first read."""
 

@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 
 from data_prep import composing, packing, repack
-from data_prep.manifest import split_of
 from data_prep.packing import Packing
-from data_prep.shards import FORMAT, SPLITS, Corpus, manifest_fingerprint, tokenizer_facts
+from data_prep.shards import (
+    FORMAT,
+    SPLITS,
+    Corpus,
+    manifest_fingerprint,
+    split_of,
+    tokenizer_facts,
+)
 from runtime import provenance
 from runtime.errors import DataError, RecipeError
 from tests.data_prep.conftest import content
