@@ -40,7 +40,7 @@ def finetune() -> None:
     quiet()
     engine = checked.engine
     with processes.joined(engine.collective_timeout_seconds, engine.threads_per_rank):
-        run(checked, planned)
+        run(checked, planned, arguments.accept_drift)
 
 
 def quiet() -> None:

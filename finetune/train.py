@@ -31,7 +31,7 @@ from runtime.stages import Plan
 log = logging.getLogger("textmill")
 
 
-def run(recipe: Recipe, plan: Plan) -> None:
+def run(recipe: Recipe, plan: Plan, accepts_drift: bool = False) -> None:
     """Fine-tune every task that is not done. All ranks call it.
 
     The data of all of them is read and checked before the first one is trained.
@@ -39,21 +39,21 @@ def run(recipe: Recipe, plan: Plan) -> None:
     waiting = [part for part in plan.parts if not part.is_done]
     prepared = [prepare(recipe, part.folder.name) for part in waiting]
     for part, task in zip(waiting, prepared, strict=True):
-        run_task(recipe, task, part)
+        run_task(recipe, task, part, accepts_drift)
 
 
-def run_task(recipe: Recipe, prepared: Prepared, plan: Plan) -> None:
+def run_task(recipe: Recipe, prepared: Prepared, plan: Plan, accepts_drift: bool) -> None:
     """Train, test, export and report one task. All ranks call it."""
     if processes.rank() == 0:
         provenance.record_start(plan.folder, to_toml(recipe))
         encoder.copy_tokenizer(prepared.encoder.folder, plan.folder / "tokenizer")
     processes.barrier()
-    trained = train_model(recipe, prepared, plan.folder, is_control=False)
+    trained = train_model(recipe, prepared, plan.folder, False, accepts_drift)
     gc.collect()  # the engine's sharded parameters, before a model is loaded whole
     onnx = export.onnx_on_rank_0(plan.folder / "export", recipe.export, prepared.task.valid)
     control = None
     if prepared.task.control_random_init:
-        control = train_model(recipe, prepared, plan.folder / "control", is_control=True)
+        control = train_model(recipe, prepared, plan.folder / "control", True, accepts_drift)
         gc.collect()
     found = report.of(prepared, trained, control, onnx)
     if processes.rank() == 0:
@@ -97,7 +97,9 @@ def prepare(recipe: Recipe, name: str) -> Prepared:
     return Prepared(name, task, plugin, start, labels, max_length, data, encoded)
 
 
-def train_model(recipe: Recipe, prepared: Prepared, folder: Path, is_control: bool) -> Trained:
+def train_model(
+    recipe: Recipe, prepared: Prepared, folder: Path, is_control: bool, accepts_drift: bool
+) -> Trained:
     """Train from the encoder (or from random weights), restore the best checkpoint and score it.
 
     Exports the model unless it is the control. All ranks call it.
@@ -133,6 +135,7 @@ def train_model(recipe: Recipe, prepared: Prepared, folder: Path, is_control: bo
             recipe.track,
             recipe.guard,
             patience=task.patience,
+            accepts_drift=accepts_drift,
             description=f"```toml\n{to_toml(recipe)}```",
         ),
     )
@@ -176,7 +179,7 @@ def make_engine(recipe: Recipe, prepared: Prepared, is_control: bool, seed: int)
 
 
 def restore_best(
-    engine: Engine, folder: Path, position: checkpoint.Position, identity: Mapping[str, str]
+    engine: Engine, folder: Path, position: checkpoint.Position, identity: Mapping[str, Any]
 ) -> None:
     """Go back to the checkpoint with the best score. Raises DataError if it is damaged."""
     if position.best_step is None or position.best_step == position.step:
@@ -187,7 +190,7 @@ def restore_best(
         raise DataError(
             f"the best checkpoint {saved} is damaged ({fault}); delete {folder} and run again"
         )
-    checkpoint.load(engine, saved, identity)
+    checkpoint.load(engine, saved, identity, accepts_drift=bool(position.drift))
 
 
 def batch_shape(task: Task) -> Batch:
@@ -217,15 +220,21 @@ def judge(prepared: Prepared, engine: Engine) -> Evaluation:
     return Evaluation(metrics, scored.scores.metrics[prepared.task.metric])
 
 
-def identity_of(recipe: Recipe, prepared: Prepared, is_control: bool, seed: int) -> dict[str, str]:
+def identity_of(recipe: Recipe, prepared: Prepared, is_control: bool, seed: int) -> dict[str, Any]:
     """What a checkpoint must have been made with to be continued."""
     paths = {split: provenance.file_fingerprint(d.path) for split, d in prepared.data.items()}
     task = prepared.task.model_dump(mode="json", exclude={"patience", "control_random_init"})
     return {
-        "task": provenance.fingerprint([task, recipe.engine.precision, is_control, seed]),
+        "task": task,
+        "engine": {"precision": recipe.engine.precision},
+        "optimizer": recipe.optimizer.model_dump(mode="json"),
+        "guard": recipe.guard.model_dump(mode="json"),
+        "labels": prepared.labels,
+        "is_control": is_control,
+        "seed": seed,
         "encoder": prepared.encoder.fingerprint,
         "tokenizer": prepared.encoder.tokenizer_fingerprint,
-        "data": provenance.fingerprint(paths),
+        "data": paths,
     }
 
 

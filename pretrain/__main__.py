@@ -29,7 +29,7 @@ def pretrain() -> None:
     transformers.utils.logging.disable_progress_bar()
     engine = checked.engine
     with processes.joined(engine.collective_timeout_seconds, engine.threads_per_rank):
-        run(checked, checked.model, checked.train, planned)
+        run(checked, checked.model, checked.train, planned, arguments.accept_drift)
 
 
 def main() -> int:
