@@ -159,8 +159,8 @@ def together(work: Callable[[], T]) -> list[T]:
 
 
 def is_of_disk(error: Exception) -> bool:
-    """True for a failed file operation; torch reports some of them as RuntimeError."""
-    return isinstance(error, (OSError, DiskError)) or "write" in str(error).lower()
+    """True for a failed file operation; torch.save reports those of its archives otherwise."""
+    return isinstance(error, (OSError, DiskError)) or "inline_container" in str(error)
 
 
 def seal_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -218,6 +218,12 @@ def load_newest(
             "move the folder away to start from step 0"
         )
     return Position()
+
+
+def discard_after(folder: Path, step: int) -> None:
+    """Go back to this step: delete the checkpoints after it, unless no other would be left. All
+    ranks call it."""
+    on_rank_0(lambda: retention.discard_after(folder, step))
 
 
 def report_drift(folder: Path, position: Position) -> None:

@@ -61,6 +61,14 @@ def discard(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def discard_after(folder: Path, step: int) -> None:
+    """Delete the checkpoints after this step, unless no other would be left."""
+    present = steps(folder)
+    if present and present[0] <= step:
+        for later in (found for found in present if found > step):
+            discard(path_of(folder, later))
+
+
 def set_aside(path: Path) -> None:
     """Take a damaged checkpoint out of the sequence; the next prune deletes it."""
     aside = path.with_name(f"{path.name}{DAMAGED}")

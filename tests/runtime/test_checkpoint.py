@@ -177,6 +177,15 @@ def test_a_damaged_checkpoint_that_was_passed_over_does_not_count_as_one_of_the_
     assert names(tmp_path) == ["LATEST", "step-00000020"]
 
 
+def test_going_back_deletes_what_came_later_but_never_the_last_one(tmp_path: Path) -> None:
+    for step in (10, 20):
+        save(Shards(), tmp_path, Position(step=step))
+    checkpoint.discard_after(tmp_path, 15)
+    assert retention.steps(tmp_path) == [10]
+    checkpoint.discard_after(tmp_path, 5)
+    assert retention.steps(tmp_path) == [10]
+
+
 def changed(**tables: object) -> dict[str, object]:
     return {**IDENTITY, **tables}
 
