@@ -11,6 +11,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 from transformers.integrations import HfDeepSpeedConfig
 
 from runtime import config, processes
+from runtime.collectives import TimedBackend, Timer
 from runtime.ds_config import Batch as Batch
 from runtime.ds_config import join_config, stage_of
 from runtime.optimizers.adamw import AdamW
@@ -42,18 +44,27 @@ from runtime.optimizers.muon import Muon
 from runtime.optimizers.sharded import Rule, Sharded
 from runtime.optimizers.stable_adamw import StableAdamW
 from runtime.partitions import layout_of, masters
+from runtime.stopwatch import Stopwatch
 
 Inputs = Mapping[str, Any]
 # The plain value classes inside DeepSpeed's shards that weights_only loading has to know.
 SAFE_CLASSES = [ZeroStageEnum, LossScaler, fragment_address]
 
 
-def start_communication() -> None:
-    """Let DeepSpeed use the process group that is already there, without compiling anything."""
+def start_communication(timer: Timer) -> None:
+    """Let DeepSpeed use the process group that is already there, without compiling anything.
+
+    From now on all collectives of this process run inside the timer.
+    """
     # Private, pinned by range: marks the CPU shared-memory collective as absent. It would be
     # compiled for half a minute and serves only inference_all_reduce.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(processes.backend(), auto_mpi_discovery=False, verbose=False)
+    # Private, pinned by range: every collective of DeepSpeed goes through this object.
+    backend = deepspeed.comm.comm.cdb
+    backend = backend.backend if isinstance(backend, TimedBackend) else backend
+    deepspeed.comm.comm.cdb = TimedBackend(backend, timer)
+    processes.time_collectives(timer)
 
 
 class Engine:
@@ -74,7 +85,8 @@ class Engine:
         # DeepSpeed wraps the optimizer unless there is nothing to shard or to cast.
         self._is_wrapped = self.stage > 0 or table.precision == "bf16"
         self._clip_norm = optimizer.clip_norm
-        start_communication()
+        self._stopwatch = Stopwatch(processes.device())
+        start_communication(partial(self._stopwatch.part, "communication"))
         torch.manual_seed(seed)
         # Under ZeRO-3 transformers builds models in shards as long as this object is alive: this
         # one, and no other that a task or a probe of this process may load later.
@@ -99,7 +111,7 @@ class Engine:
         self.device = self._engine.device
         self._micro_size = batch.micro_size
         self._micro_batches_done = 0
-        self.begin_step(self.accumulation)
+        self._num_micro_batches = self.accumulation
         # Ranks see different samples, so they draw different dropout masks.
         torch.manual_seed(seed + 1 + processes.rank())
 
@@ -116,10 +128,14 @@ class Engine:
         self._num_micro_batches = num_micro_batches
         world = processes.world_size()
         self._engine.set_train_batch_size(num_micro_batches * self._micro_size * world)
+        self._stopwatch.start()
 
     def take_seconds(self) -> dict[str, float]:
-        """Seconds spent in forward, backward, communication and optimizer since the last call."""
-        return {}
+        """Seconds of this rank in forward, backward, communication and optimizer.
+
+        Counts what has happened from `begin_step` until the first call after it; nothing twice.
+        """
+        return self._stopwatch.take()
 
     def accumulate(self, inputs: Inputs, num_targets: float) -> Tensor:
         """Forward and backward of one micro batch; returns its summed loss, detached.
@@ -130,10 +146,12 @@ class Engine:
         # DeepSpeed counts micro batches over the whole run, which a changing number would upset.
         self._engine.set_gradient_accumulation_boundary(is_last)
         self._engine.train()
-        loss_sum = self._engine(**self.to_device(inputs))[0]
+        with self._stopwatch.part("forward"):
+            loss_sum = self._engine(**self.to_device(inputs))[0]
         # Cancels DeepSpeed's average over micro batches and ranks.
         scale = self._num_micro_batches * processes.world_size() / num_targets
-        self._engine.backward(loss_sum * scale)
+        with self._stopwatch.part("backward"):
+            self._engine.backward(loss_sum * scale)
         self._micro_batches_done += 1
         if not is_last:
             self._engine.step()  # counts the micro batch; nothing is updated yet
@@ -157,15 +175,20 @@ class Engine:
         for group, height in zip(groups, self._heights, strict=True):
             group["lr"] = learning_rate * height
         self._gate.begin(accepts)
+        with self._stopwatch.part("optimizer"):
+            self.update()
+        self._micro_batches_done = 0
+        assert self._gate.norm is not None
+        return self._gate.norm
+
+    def update(self) -> None:
+        """Have DeepSpeed compute the norm, ask the gate, clip and update; drop the gradients."""
         if not self._is_wrapped and self._gate.is_open() and self._clip_norm:
             parameters = list(self.module.parameters())
             norm = torch.tensor(self._gate.norm, device=self.device)
             torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
         self._engine.step()
-        self._micro_batches_done = 0
         self._gate.is_open()  # DeepSpeed gives up by itself before it asks if the norm is invalid
-        assert self._gate.norm is not None
-        return self._gate.norm
 
     def gradient_norm(self) -> float:
         """Global norm of the averaged gradients of this step, before clipping."""

@@ -6,8 +6,8 @@ reduced is a hang.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,6 +16,14 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 SLURM_NAMES = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+
+timer: Callable[[], AbstractContextManager[None]] = nullcontext  # around every collective here
+
+
+def time_collectives(around: Callable[[], AbstractContextManager[None]]) -> None:
+    """Run the collectives of this module inside `around()` from now on."""
+    global timer
+    timer = around
 
 
 def start(timeout_seconds: float) -> None:
@@ -93,16 +101,18 @@ def sum_over_ranks(values: Sequence[float]) -> list[float]:
     if world_size() == 1:
         return [float(value) for value in values]
     total = torch.tensor(values, dtype=torch.float64, device=device())
-    dist.all_reduce(total)
-    return [float(value) for value in total.tolist()]
+    with timer():
+        dist.all_reduce(total)
+        return [float(value) for value in total.tolist()]
 
 
 def add_over_ranks(values: torch.Tensor) -> None:
     """Replace the values by their sums over all ranks. All ranks call it."""
     if world_size() > 1:
         total = values.to(device())
-        dist.all_reduce(total)
-        values.copy_(total)
+        with timer():
+            dist.all_reduce(total)
+            values.copy_(total)
 
 
 def exchange(sent: Sequence[torch.Tensor], lengths: Sequence[int]) -> list[torch.Tensor]:
@@ -112,7 +122,8 @@ def exchange(sent: Sequence[torch.Tensor], lengths: Sequence[int]) -> list[torch
         return list(sent)
     whole = torch.cat(list(sent)).to(device())
     received = whole.new_empty(sum(lengths))
-    dist.all_to_all_single(received, whole, list(lengths), [part.numel() for part in sent])
+    with timer():
+        dist.all_to_all_single(received, whole, list(lengths), [part.numel() for part in sent])
     return list(torch.split(received.to(sent[0].device), list(lengths)))
 
 
@@ -129,7 +140,8 @@ def all_ranks(claim: bool) -> bool:
 def barrier() -> None:
     """Wait for all ranks."""
     if world_size() > 1:
-        dist.barrier()
+        with timer():
+            dist.barrier()
 
 
 def from_rank_0(value: T) -> T:
@@ -137,7 +149,8 @@ def from_rank_0(value: T) -> T:
     if world_size() == 1:
         return value
     box: list[Any] = [value]
-    dist.broadcast_object_list(box, src=0)
+    with timer():
+        dist.broadcast_object_list(box, src=0)
     return box[0]  # type: ignore[no-any-return]
 
 
@@ -146,5 +159,6 @@ def gather(value: T) -> list[T]:
     if world_size() == 1:
         return [value]
     boxes: list[Any] = [None] * world_size()
-    dist.all_gather_object(boxes, value)
+    with timer():
+        dist.all_gather_object(boxes, value)
     return boxes

@@ -5,6 +5,7 @@ import gc
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,6 +99,7 @@ def trained(case: Case, folder: Path) -> Iterator[Any]:
         asked: list[float] = []
         ids, labels = samples(number, case.grows)
         targets = num_targets(labels) if number != 3 or not refused else math.nan
+        began = time.perf_counter()
         starts = range(rank * case.micro_size, len(ids), stride)
         engine.begin_step(len(starts))
         loss = 0.0
@@ -111,6 +113,7 @@ def trained(case: Case, folder: Path) -> Iterator[Any]:
             return not refused
 
         norm = engine.step(learning_rate(number), accepts)
+        check_seconds(engine.take_seconds(), time.perf_counter() - began)
         assert len(asked) == 1
         assert math.isfinite(norm) == (not math.isnan(targets))
         assert asked == [norm] or math.isnan(norm)
@@ -123,6 +126,14 @@ def trained(case: Case, folder: Path) -> Iterator[Any]:
             step(number, refused=True)
         yield step(number, refused=False)
     yield engine.full_parameters()
+
+
+def check_seconds(seconds: dict[str, float], elapsed: float) -> None:
+    """Every part took some time, and together no more than there was."""
+    assert 0 < sum(seconds.values()) <= elapsed
+    communicates = processes.world_size() > 1
+    assert all(value > 0 for part, value in seconds.items() if part != "communication")
+    assert seconds["communication"] > 0 or not communicates
 
 
 def main(folder: Path, output: Path, cases: list[Case]) -> None:
