@@ -5,16 +5,16 @@ run is left out; the list of stages at the top says so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from launch import charts, results
-from launch.results import Curve
+from launch import charts, pretraining, results
+from launch.pretraining import Chart
 from runtime import provenance, stages
+from runtime.readable import duration
 
 PAGE = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -25,14 +25,6 @@ COPIES = {
 }
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A picture and what it shows."""
-
-    title: str
-    svg: str
-
-
 def write(run: Path) -> Path:
     """Write RUN/report.html and return its path."""
     output = results.output_folder(run)
@@ -40,6 +32,8 @@ def write(run: Path) -> Path:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = number
+    environment.filters["percent"] = percent
+    environment.filters["duration"] = duration
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = output / PAGE
     provenance.write_text(page, template.render(content(output)))
@@ -49,7 +43,6 @@ def write(run: Path) -> Path:
 def content(output: Path) -> dict[str, Any]:
     """Everything the template shows."""
     recipe = results.recipe(output)
-    rows = results.metrics(stages.folder(output, "pretrain"))
     folders = {stage: stages.folder(output, stage) for stage in stages.STAGES}
     start = newest_start(output)
     return {
@@ -58,10 +51,7 @@ def content(output: Path) -> dict[str, Any]:
         "recipe": results.recipe_text(output),
         "data": data_content(results.read(folders["data_prep"] / stages.MANIFEST)),
         "pretrain": results.read(folders["pretrain"] / stages.MANIFEST),
-        "loss": ends(rows, "loss/valid"),
-        "bits": ends(rows, "eval/bits_per_byte"),
-        "domains": domain_table(rows),
-        "charts": pretraining_charts(rows),
+        **pretraining.content(folders["pretrain"]),
         "tasks": [task_content(output, task) for task in results.tasks(output)],
         "waiting": [
             stage for stage in results.wanted_stages(output) if not is_written(output, stage)
@@ -84,12 +74,6 @@ def newest_start(output: Path) -> dict[str, Any] | None:
         found = provenance.read_json(path)
         starts += found.get("starts", [found])
     return max(starts, key=lambda start: str(start["started"])) if starts else None
-
-
-def ends(rows: list[results.Metrics], tag: str) -> tuple[float, float] | None:
-    """The first and the last value of a tag."""
-    values = results.curve(rows, tag).values
-    return (values[0], values[-1]) if len(values) > 1 else None
 
 
 def data_content(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -122,45 +106,6 @@ def data_content(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
             if any(any(row.values()) for row in manifest["duplicates"][kind].values())
         },
     }
-
-
-def domain_table(rows: list[results.Metrics]) -> list[dict[str, Any]]:
-    """First and last validation loss, accuracy and bits per byte of every domain."""
-    table = []
-    for tag in results.tags(rows, "loss_by_domain"):
-        domain = tag.partition("/")[2]
-        table.append(
-            {
-                "domain": domain,
-                "loss": ends(rows, tag),
-                "accuracy": results.last(rows, f"accuracy_by_domain/{domain}"),
-                "bits": ends(rows, f"bits_per_byte_by_domain/{domain}"),
-            }
-        )
-    return table
-
-
-def pretraining_charts(rows: list[results.Metrics]) -> list[Chart]:
-    """Loss, loss by domain, learning rate, gradient norm, speed."""
-
-    def curves(tags: Mapping[str, str]) -> dict[str, Curve]:
-        return {label: results.curve(rows, tag) for label, tag in tags.items()}
-
-    by_domain = {tag.partition("/")[2]: tag for tag in results.tags(rows, "loss_by_domain")}
-    wanted = (
-        ("Loss", {"training": "loss/train", "validation": "loss/valid"}, "nats a target", False),
-        ("Validation loss by domain", by_domain, "nats a target", False),
-        ("Learning rate", {"learning rate": "optim/learning_rate"}, "", True),
-        ("Throughput", {"tokens": "perf/tokens_per_second"}, "tokens a second", True),
-        ("Gradient norm", {"norm": "optim/gradient_norm"}, "", True),
-        ("Bits per byte", {"bits": "eval/bits_per_byte"}, "bits", False),
-    )
-    found = []
-    for title, tags, unit, starts_at_zero in wanted:
-        svg = charts.lines(curves(tags), unit, starts_at_zero=starts_at_zero)
-        if svg:
-            found.append(Chart(title, svg))
-    return found
 
 
 def task_content(output: Path, task: results.Task) -> dict[str, Any]:
@@ -206,3 +151,8 @@ def number(value: float | int | str | None, digits: int = 3) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as people read it; a dash if it was not measured."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"

@@ -118,6 +118,12 @@ def metrics(folder: Path) -> list[Metrics]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
+def starts(folder: Path) -> list[Mapping[str, Any]]:
+    """What throughput.json says of every start of a stage, oldest first."""
+    found = read(folder / "throughput.json")
+    return list(found["starts"]) if found else []
+
+
 def curve(rows: Sequence[Metrics], tag: str) -> Curve:
     """The finite values of a tag; "nan" and "inf" are gaps."""
     points = [(int(row["step"]), float(row[tag])) for row in rows if tag in row]

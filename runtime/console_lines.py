@@ -47,7 +47,7 @@ def quantities(metrics: Mapping[str, float]) -> list[str]:
         ("lr ", metrics.get("optim/learning_rate"), "{:.1e}"),
         ("grad ", metrics.get("optim/gradient_norm"), "{:5.2f}"),
         ("", metrics.get("perf/tokens_per_second"), "{} tok/s"),
-        ("mfu ", metrics.get("perf/mfu"), "{:4.1%}"),
+        ("mfu ", metrics.get("perf/mfu"), "{:5.1%}"),
         ("data wait ", wait if wait >= NOTABLE_WAIT else None, "{:.0%}"),
         ("", metrics.get("mem/device_peak_gib", metrics.get("mem/resident_gib")), "{:5.1f} GiB"),
         ("valid ", metrics.get("loss/valid"), "{:6.3f}"),

@@ -1,11 +1,16 @@
 """The report shows what was written, nothing else, and stands alone."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launch import report, results
+from launch import charts, pretraining, report, results
+from launch.results import Curve
 from runtime.errors import DataError
 from tests.launch import runs
 
@@ -94,3 +99,105 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("")
     with pytest.raises(DataError, match="is a file"):
         report.write(tmp_path / "recipe.toml")
+
+
+def start(first_step: int, peak: float | None, **changed: Any) -> dict[str, Any]:
+    """An entry of throughput.json: 100 s, of which 80 trained at 50 tokens a second."""
+    parts = {
+        "forward": 20.0,
+        "backward": 50.0,
+        "other": 10.0,
+        "evaluation": 15.0,
+        "checkpoint": 5.0,
+    }
+    return {
+        "first_step": first_step, "last_step": first_step + 9, "ranks": 2, "steps": 10,
+        "peak": None if peak is None else {"flops": peak, "is_measured": True},
+        "tokens": 4000, "slots": 5000, "flops": 4e13, "seconds": 100.0, "parts": parts,
+        "checkpoints": 2, "checkpoint_bytes": 1 << 30,
+    } | changed  # fmt: skip
+
+
+def measured(output: Path) -> Path:
+    """A pretrained run of two starts, whose mixture moved and one of whose updates was refused."""
+    runs.write(
+        runs.pretrained(output) / "pretrain" / "throughput.json",
+        {"starts": [start(1, 1e12), start(11, 3e12, tokens=12_000, slots=15_000, ranks=4)]},
+    )
+    rows = runs.metrics(output)
+    for row, law in zip(rows, (0.25, 0.5, 0.75), strict=True):
+        row |= {"mixture/law": law, "mixture/wiki": 1 - law, "bits_per_byte_by_domain/x": 8 * law}
+    rows[1]["health/skipped_steps_in_a_row"] = 1.0
+    runs.lines(output / "pretrain" / "metrics.jsonl", rows)
+    return output
+
+
+def test_speed_by_hand(tmp_path: Path) -> None:
+    found = pretraining.speed(results.starts(measured(tmp_path) / "pretrain"))
+    assert found is not None
+    assert found.tokens_per_second == 100.0  # 16,000 tokens in 2 x 80 s
+    assert found.mfu == 8e13 / (80e12 + 240e12)
+    assert found.packing_efficiency == 0.8
+    assert found.ranks == "2 and 4"
+    assert [(part.name, part.share) for part in found.parts] == [
+        ("forward", 0.2),
+        ("backward", 0.5),
+        ("evaluation", 0.15),
+        ("checkpoints", 0.05),
+        ("other", 0.1),
+    ]
+    assert (found.checkpoints, found.checkpoint_seconds, found.checkpoint_gib) == (4, 2.5, 0.5)
+
+
+def test_speed_mixture_and_refused_updates_are_on_the_page(tmp_path: Path) -> None:
+    text = re.sub(r"\s+", " ", page(measured(tmp_path)))
+    assert "3m20s in 2 starts on 2 and 4 ranks" in text
+    assert "80.00 % of all tokens are text" in text
+    assert (
+        "MFU 25.0 % of 3.00 TFLOP/s of all devices, measured by matrix products at the start"
+        in text
+    )
+    assert "4 checkpoints of 0.50 GiB, 2.50 s each." in text
+    assert "1 update was refused by the guard, at step 10." in text
+    for title in ("Mixture", "Bits per byte by domain"):
+        assert f"<figcaption>{title}</figcaption>" in text
+
+
+def test_a_peak_that_was_given_is_called_so() -> None:
+    given = start(1, None) | {"peak": {"flops": 9.9e14, "is_measured": False}}
+    assert pretraining.peak_in_words(given) == (
+        "990.00 TFLOP/s of all devices, given in the recipe"
+    )
+    found = pretraining.speed([start(1, None)])
+    assert found is not None
+    assert (found.mfu, found.peak) == (None, "")
+    assert pretraining.speed([]) is None
+
+
+def test_a_share_holds_until_the_next() -> None:
+    curve = Curve([10, 30], [0.25, 0.5])
+    assert charts.held(curve, [0, 10, 20, 30, 40]) == [0.0, 0.25, 0.25, 0.5, 0.5]
+    assert charts.layers({"law": Curve([10], [1.0])}, "") is None
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_browser_shows_the_page(tmp_path: Path) -> None:
+    """Nothing sticks out on the screen of a phone: what is wide scrolls inside itself."""
+    made = measured(runs.finished(tmp_path))
+    (tmp_path / "shown.html").write_text(
+        page(made).replace(
+            "</body>",
+            "<script>document.title = document.documentElement.scrollWidth + ' ' + "
+            "document.querySelector('.bar').offsetWidth</script></body>",
+        )
+    )
+    result = subprocess.run(
+        ["chromium", "--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
+         "--use-angle=swiftshader", "--disable-background-networking", "--window-size=500,900",
+         f"--user-data-dir={tmp_path}/profile", "--dump-dom", f"file://{tmp_path}/shown.html"],
+        capture_output=True, text=True, timeout=120, env=os.environ | {"HOME": str(tmp_path)},
+    )  # fmt: skip
+    found = re.search(r"<title>(\d+) (\d+)</title>", result.stdout)
+    assert found is not None, result.stderr
+    assert int(found[1]) <= 500
+    assert int(found[2]) > 300
