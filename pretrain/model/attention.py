@@ -94,6 +94,9 @@ def packed_attention(
         raise AssertionError("packed attention takes its boundaries from `segments` alone")
     # transformers passes the window with both ends counted as flash attention does: minus one
     window = None if sliding_window is None else sliding_window - 1
+    groups = query.shape[1] // key.shape[1]  # heads of queries that share one of keys and values
+    if groups > 1:
+        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # (T, H, K)
     if q.is_cuda:
         return on_cuda(q, k, v, scaling, dropout, window, segments)[None], None

@@ -5,6 +5,7 @@ a multiple of 64 rows, which matrix products like; the extra rows are never targ
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,27 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     RobertaConfig,
+    UltrabertConfig,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import cached_file
 
 from data_prep.shards import Corpus, TokenizerFacts
 from pretrain.config import Model
 from pretrain.model import attention
-from pretrain.model.objective import HEADS
 from runtime.errors import DataError, RecipeError
 
 VOCABULARY_MULTIPLE = 64
 
 
-def build(table: Model, corpus: Corpus) -> PreTrainedModel:
-    """The model a recipe asks for. Raises DataError if a checkpoint does not fit the shards."""
+def build(table: Model, corpus: Corpus, longest: int) -> PreTrainedModel:
+    """The model a recipe asks for, for samples of at most `longest` tokens.
+
+    Raises DataError if a checkpoint does not fit the shards.
+    """
     if table.checkpoint is not None:
-        return from_checkpoint(table.checkpoint, corpus)
-    config = shape(table, corpus.tokenizer, corpus.sequence_length)
+        return from_checkpoint(table.checkpoint, corpus, longest)
+    config = shape(table, corpus.tokenizer, longest)
     return AutoModelForMaskedLM.from_config(config, attn_implementation=attention.NAME)
 
 
@@ -69,6 +74,19 @@ def shape(table: Model, tokenizer: TokenizerFacts, sequence_length: int) -> PreT
             classifier_pooling="mean",  # masked tokens alone never train the first one
             mlp_dropout=table.dropout,
         )
+    if table.architecture == "ultrabert":
+        return UltrabertConfig(
+            **common,
+            max_position_embeddings=positions,
+            sliding_window=table.local_window // 2,  # to each side
+            layer_types=[
+                "sliding_attention" if number % table.global_every else "full_attention"
+                for number in range(1, table.num_layers + 1)
+            ],
+            prediction_head_size=table.hidden_size,
+            attention_dropout=table.dropout,
+            classifier_pooling="mean",  # masked tokens alone never train the first one
+        )
     common |= {
         "hidden_dropout_prob": table.dropout,
         "attention_probs_dropout_prob": table.dropout,
@@ -81,7 +99,7 @@ def shape(table: Model, tokenizer: TokenizerFacts, sequence_length: int) -> PreT
     )
 
 
-def from_checkpoint(name: str, corpus: Corpus) -> PreTrainedModel:
+def from_checkpoint(name: str, corpus: Corpus, needed: int) -> PreTrainedModel:
     """A model to continue, whose tokenizer must be that of the shards."""
     try:
         config = AutoConfig.from_pretrained(name)
@@ -91,19 +109,19 @@ def from_checkpoint(name: str, corpus: Corpus) -> PreTrainedModel:
             f"model.checkpoint {name!r} is neither a folder with a model nor a hub id that can be "
             f"reached: {str(error).splitlines()[0]}"
         ) from None
-    if config.model_type not in HEADS:
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
         raise RecipeError(
-            f"model.checkpoint {name!r} is of type {config.model_type!r}; "
-            f"packed pretraining knows {', '.join(HEADS)}"
+            f"model.checkpoint {name!r} is of type {config.model_type!r}, which has no masked-LM "
+            "class in transformers; choose an encoder such as modernbert, bert or roberta"
         )
     check_tokenizer(name, None if file is None else Path(file), corpus)
     model = AutoModelForMaskedLM.from_pretrained(
         name, attn_implementation=attention.NAME, dtype=torch.float32
     )
     longest = longest_input(model.config)
-    if longest < corpus.sequence_length:
+    if longest < needed:
         raise DataError(
-            f"{name} takes inputs of {longest} tokens, the shards have {corpus.sequence_length}; "
+            f"{name} takes inputs of {longest} tokens, the samples have {needed}; "
             f"set packing.sequence_length = {longest} and build the shards again"
         )
     return model
@@ -130,10 +148,19 @@ def check_tokenizer(name: str, file: Path | None, corpus: Corpus) -> None:
 
 
 def longest_input(config: PreTrainedConfig) -> int:
-    """Tokens an input may have."""
-    return int(config.max_position_embeddings) - first_position(config)
+    """Tokens an input may have; types without a table of positions take any number."""
+    positions = getattr(config, "max_position_embeddings", None) or sys.maxsize
+    return int(positions) - first_position(config)
 
 
 def first_position(config: PreTrainedConfig) -> int:
-    """The position number of a segment's first token."""
-    return int(config.pad_token_id) + 1 if config.model_type == "roberta" else 0
+    """The position number of a segment's first token: RoBERTa and its descendants count from
+    padding_idx + 1. Raises RecipeError for a type without a masked-LM class."""
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+        raise RecipeError(f"{config.model_type!r} has no masked-LM class in transformers")
+    code = sys.modules[MODEL_FOR_MASKED_LM_MAPPING[type(config)].__module__]
+    counts_from_padding = any(
+        hasattr(found, "create_position_ids_from_input_ids")
+        for found in (code, *vars(code).values())
+    )
+    return int(config.pad_token_id) + 1 if counts_from_padding else 0

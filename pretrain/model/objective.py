@@ -6,29 +6,27 @@ target. Knows nothing of ranks, engines or paths.
 
 # T tokens of the micro batch  K targets (static: padded with IGNORED)  D model width  V vocabulary
 
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from pretrain.model.attention import Segments
-
-IGNORED = -100
-CHUNK = 512  # targets whose logits are in fp32 at a time
-
-# The prediction head of each architecture, as the names of the modules applied in order.
-HEADS = {"modernbert": ("head", "decoder"), "bert": ("cls",), "roberta": ("lm_head",)}
+from pretrain.model.cross_entropy import IGNORED as IGNORED
+from pretrain.model.cross_entropy import judged
+from pretrain.model.head import Head, summed_loss
 
 
 class MaskedLM(nn.Module):
     """A transformers masked-LM model whose loss is summed over its targets."""
 
     def __init__(self, model: PreTrainedModel) -> None:
+        """Raises RecipeError if the class of the model cannot be trained on packed samples."""
         super().__init__()
         self.model = model
-        self.head_names = HEADS[model.config.model_type]
+        self.head = Head(model)
+        self.head_names = self.head.names
 
     def forward(
         self,
@@ -40,22 +38,11 @@ class MaskedLM(nn.Module):
     ) -> tuple[Tensor, ...]:
         """input_ids, position_ids (1, T); positions, targets (K,), targets IGNORED where padded."""
         hidden = self.encode(input_ids, position_ids, segments)  # (1, T, D)
-        scored = hidden[0].index_select(0, positions)  # (K, D)
-        for name in self.head_names:
-            scored = self.model.get_submodule(name)(scored)  # (K, D) -> (K, V)
-        losses = torch.cat(
-            [
-                functional.cross_entropy(
-                    part.float(), wanted, ignore_index=IGNORED, reduction="none"
-                )
-                for part, wanted in zip(
-                    torch.split(scored, CHUNK), torch.split(targets, CHUNK), strict=True
-                )
-            ]
-        )  # (K,)
+        hidden = hidden[0].index_select(0, positions)  # (K, D)
         if self.training:
-            return (losses.sum(),)
-        return losses.sum(), losses, scored.argmax(-1) == targets
+            return (self.head.transformed(hidden, summed_loss(targets)),)
+        losses, hits = self.head.transformed(hidden, partial(judged, targets=targets))
+        return losses.sum(), losses, hits
 
     def encode(self, input_ids: Tensor, position_ids: Tensor, segments: Segments) -> Tensor:
         """Hidden states (1, T, D) of a packed row."""

@@ -4,23 +4,27 @@ Two things are shown on packed training samples, in evaluation mode and the run'
 
 1. No leak: replacing every token of the odd segments leaves the hidden states of the even segments
    bit-identical.
-2. Equal to unpacked: each segment alone, through the library's own sdpa attention, gives the same
-   hidden states as inside the packed row, up to rounding.
+2. Equal to unpacked: each segment alone, through the library's own attention and with the positions
+   the library gives it, has the same hidden states as inside the packed row, up to rounding.
 
 transformers passes both tests only with an attention that knows the boundaries; position_ids alone
 fail the first one silently.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from pretrain.batches import MicroBatch
+from pretrain.micro_batch import MicroBatch
 from pretrain.model import attention
 from pretrain.model.attention import segments_of
+from pretrain.model.head import ADVICE
 from pretrain.model.objective import MaskedLM
 from runtime import processes
 from runtime.engine import Engine
@@ -61,7 +65,7 @@ def prove(engine: Engine, objective: MaskedLM, micro_batch: MicroBatch, vocab_si
         raise RecipeError(
             f"packed and unpacked hidden states of this model differ by {difference:.1e} "
             f"(relative; at most {limit:.0e} is rounding): {type(objective.model).__name__} cannot "
-            "be trained on packed samples; choose modernbert, bert or roberta"
+            f"be trained on packed samples; {ADVICE}"
         )
     return difference
 
@@ -92,25 +96,32 @@ def refuse_leak(objective: MaskedLM, probe: Probe, packed: Tensor, vocab_size: i
             largest = (packed[start:end] - after[start:end]).abs().max().item()
             raise RecipeError(
                 f"attention leaks between documents in {type(objective.model).__name__}: changing "
-                f"one segment moved another by {largest:.1e}; this model cannot be packed"
+                f"one segment moved another by {largest:.1e}; this model cannot be packed; {ADVICE}"
             )
 
 
 def difference_to_unpacked(objective: MaskedLM, probe: Probe, packed: Tensor) -> float:
     """Largest relative difference between segments inside the row and alone."""
-    config = objective.model.config
+    model = objective.model
     largest = 0.0
-    config._attn_implementation = "sdpa"
-    try:
+    with own_attention(model):
         for start, end in probe.bounds:
-            alone = objective.model.base_model(
-                input_ids=probe.input_ids[:, start:end],
-                position_ids=probe.position_ids[:, start:end],
-            )[0][0]
+            ids = probe.input_ids[:, start:end]
+            if (ids == model.config.pad_token_id).any():
+                continue  # padding: some classes number it apart, and it is never attended to
+            alone = model.base_model(input_ids=ids)[0][0]
             largest = max(largest, (alone - packed[start:end]).abs().max().item())
-    finally:
-        config._attn_implementation = attention.NAME
     return largest / max(packed.abs().max().item(), 1e-12)
+
+
+@contextmanager
+def own_attention(model: PreTrainedModel) -> Iterator[None]:
+    """The library's attention of a model in place of ours."""
+    model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = attention.NAME
 
 
 def report(difference: float, dtype: torch.dtype) -> None:

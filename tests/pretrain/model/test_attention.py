@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig, RobertaConfig
+from transformers import (
+    AutoModelForMaskedLM,
+    BertConfig,
+    EuroBertConfig,
+    ModernBertConfig,
+    RobertaConfig,
+    UltrabertConfig,
+)
 
 from pretrain.model import attention
 from pretrain.model.attention import hidden_keys, segments_of
@@ -18,6 +25,7 @@ SMALL = {
     "intermediate_size": 48,
     "pad_token_id": 0,
 }
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 CONFIGS = {
     # windows of 16 to each side: shorter and longer than the segments
     "modernbert": ModernBertConfig(
@@ -29,8 +37,22 @@ CONFIGS = {
         cls_token_id=1,
         sep_token_id=2,
     ),
-    "bert": BertConfig(**SMALL, num_hidden_layers=2),
-    "roberta": RobertaConfig(**SMALL, num_hidden_layers=2, max_position_embeddings=600),
+    "bert": BertConfig(**SMALL, **NO_DROPOUT, num_hidden_layers=2),
+    "roberta": RobertaConfig(
+        **SMALL, **NO_DROPOUT, num_hidden_layers=2, max_position_embeddings=600
+    ),
+    # two heads of keys and values for four of queries
+    "ultrabert": UltrabertConfig(
+        **SMALL,
+        num_hidden_layers=4,
+        num_key_value_heads=2,
+        sliding_window=16,
+        prediction_head_size=40,
+        max_position_embeddings=600,
+    ),
+    "eurobert": EuroBertConfig(
+        **SMALL, num_hidden_layers=2, num_key_value_heads=2, max_position_embeddings=600
+    ),
 }
 
 
@@ -61,11 +83,18 @@ def alone(objective: MaskedLM, ids: torch.Tensor, positions: torch.Tensor) -> to
     return torch.cat(parts, dim=1)
 
 
+def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Equal to 1e-6 of the largest value."""
+    return bool((found - expected).abs().max() <= 1e-6 * expected.abs().max().clamp(min=1))
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_packed_equals_unpacked_in_values_and_gradients(name: str) -> None:
-    objective = make(name)
+    """Hidden states, loss and the gradient of every parameter, in training mode."""
+    objective = make(name).train()
     ids, positions = row(objective.model.config)
-    weight = torch.randn(int(LENGTHS.sum()), 32, generator=torch.Generator().manual_seed(1))
+    scored = torch.arange(0, int(LENGTHS.sum()), 3)
+    targets = ids[0, scored]
     results = []
     for forward in (
         lambda: objective.encode(ids, positions, segments_of(LENGTHS)),
@@ -73,20 +102,29 @@ def test_packed_equals_unpacked_in_values_and_gradients(name: str) -> None:
     ):
         objective.zero_grad()
         hidden = forward()
-        (hidden[0] * weight).sum().backward()
+        logits = objective.head.logits(hidden[0, scored])
+        loss = torch.nn.functional.cross_entropy(logits, targets)
+        loss.backward()
         gradients = {
             key: value.grad.clone()
             for key, value in objective.named_parameters()
             if value.grad is not None
         }
-        results.append((hidden.detach(), gradients))
-    (packed, packed_gradients), (expected, expected_gradients) = results
-    torch.testing.assert_close(packed, expected, rtol=0, atol=2e-6)
-    assert packed_gradients.keys() == expected_gradients.keys()
-    for key, gradient in expected_gradients.items():
-        scale = max(1.0, gradient.abs().max().item())
-        difference = (packed_gradients[key] - gradient).abs().max().item()
-        assert difference <= 1e-5 * scale, (key, difference)
+        results.append((hidden.detach(), loss.detach(), gradients))
+    (packed, loss, gradients), (alone_hidden, alone_loss, alone_gradients) = results
+    assert close(packed, alone_hidden)
+    torch.testing.assert_close(loss, alone_loss, rtol=1e-6, atol=0)
+    assert gradients.keys() == alone_gradients.keys() == dict(objective.named_parameters()).keys()
+    for key, gradient in alone_gradients.items():
+        assert close(gradients[key], gradient), key
+    # the objective's own way to the same loss: targets of all segments in one forward
+    objective.zero_grad()
+    loss_sum = objective(ids, positions, scored, targets, segments_of(LENGTHS))[0]
+    (loss_sum / len(targets)).backward()
+    torch.testing.assert_close(loss_sum.detach() / len(targets), alone_loss, rtol=1e-6, atol=0)
+    for key, value in objective.named_parameters():
+        assert value.grad is not None
+        assert close(value.grad, alone_gradients[key]), key
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pretrain.batches import MicroBatch
+from pretrain.micro_batch import MicroBatch
 from pretrain.model import attention, proof
 from pretrain.model.attention import segments_of
 from pretrain.model.objective import MaskedLM
@@ -52,7 +52,9 @@ def dense(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention over the whole row: what restarting position_ids alone amounts to."""
-    mixed = nn.functional.scaled_dot_product_attention(query, key, value, scale=scaling)
+    mixed = nn.functional.scaled_dot_product_attention(
+        query, key, value, scale=scaling, enable_gqa=True
+    )
     return mixed.transpose(1, 2), None
 
 
