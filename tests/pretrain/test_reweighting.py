@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +19,8 @@ from pretrain.hooks import Done
 from pretrain.reweighting import Law, Learning, OnlineMixing, fit, floored, preferred
 from runtime.checkpoint import Position
 from runtime.errors import RecipeError
+from tests.pretrain.conftest import RECIPE, write_corpus
+from tests.ranks import run_ranks
 
 STEPS, EVERY, BATCH, TOKENS = 40, 2, 16, 1000  # of a run; samples and tokens a step
 LOOSE = Online(warmup_share=0.0, min_evaluations=3)
@@ -283,3 +287,52 @@ def test_a_source_of_weight_0_stays_out() -> None:
 def test_nothing_to_choose_between_is_refused(on: Corpus, table: Mixture, told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         mixing(table, on)
+
+
+@pytest.fixture(scope="module")
+def reweighted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 12 steps by the commands, evaluated after every second one."""
+    folder = tmp_path_factory.mktemp("reweighted")
+    write_corpus(folder)
+    recipe = RECIPE.replace("evaluate_every_steps = 6", "evaluate_every_steps = 2")
+    for name in ("plants", "ships"):
+        recipe = recipe.replace(f"[sources.{name}]", f'[sources.{name}]\ndomain = "{name}"')
+    recipe += '[mixture]\nstrategy = "online"\nonline = { warmup_share = 0, min_evaluations = 3 }\n'
+    (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
+    for stage in ("data_prep", "pretrain"):
+        done = run_ranks(["-m", stage, "recipe.toml"], 1, folder)
+        assert done.exit_codes == [0], done.text
+    return folder
+
+
+def test_a_run_keeps_its_history_in_checkpoints_and_draws_it(reweighted: Path) -> None:
+    newest = reweighted / "run/pretrain/checkpoints/step-00000012/MANIFEST.json"
+    state = json.loads(newest.read_text(encoding="utf-8"))["position"]["state"]["mixture"]
+    assert [start for start, _ in state["history"]] == [0, 6 * 16, 8 * 16, 10 * 16]
+    rows = rows_of(reweighted)
+    changed = [row for row in rows if "mixture/plants" in row]
+    drawn = [[row["mixture/plants"], row["mixture/ships"]] for row in changed]
+    expected = [weights for _, weights in state["history"]]
+    places = (0, 0, 1, 2, 3, 3)  # which weights are the newest after steps 2, 4, ..., 12
+    assert drawn == [expected[place] for place in places]
+    assert rows[6]["learning_speed/plants"] >= 0
+
+
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    """Metrics by step, without those of time and memory."""
+    lines = (folder / "run/pretrain/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = ("loss", "mixture/", "learning_speed/", "data/tokens", "optim/")
+    return [
+        {tag: value for tag, value in json.loads(line).items() if tag.startswith(kept)}
+        for line in lines
+    ]
+
+
+def test_a_resumed_run_reweights_the_same(reweighted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(reweighted, folder)
+    shutil.rmtree(folder / "run/pretrain/checkpoints/step-00000012")
+    (folder / "run/pretrain/manifest.json").unlink()
+    done = run_ranks(["-m", "pretrain", "recipe.toml"], 1, folder)
+    assert done.exit_codes == [0], done.text
+    assert rows_of(folder) == rows_of(reweighted)
