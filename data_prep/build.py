@@ -140,14 +140,14 @@ def tokenizer_folder(work: Work) -> Path:
 
 
 def ready_tokenizer(work: Work, recipe: Recipe) -> TokenizerFacts | None:
-    """The existing tokenizer of the recipe, copied; None if one is to be trained."""
-    if recipe.tokenizer.path is None:
+    """The existing tokenizer of the recipe, copied; None if one is to be trained or extended."""
+    if recipe.tokenizer.learns:
         return None
     return prepare_tokenizer(work, recipe, list)
 
 
 def trained_tokenizer(current: Build) -> TokenizerFacts:
-    """Train the tokenizer on a sample of the kept text."""
+    """Train or extend the tokenizer on a sample of the kept text."""
     table = current.recipe.tokenizer
     found = {name: current.of(name) for name in current.recipe.sources}
     valid_share = current.recipe.packing.valid_share

@@ -65,11 +65,8 @@ def lines(recipe: Recipe, files: dict[str, list[InputFile]]) -> list[str]:
             f"source {name}: {params.reader}, domain {params.domain}, "
             f"{len(files[name])} files, {shown}"
         )
-    table, packing = recipe.tokenizer, recipe.packing
-    found.append(
-        f"tokenizer: {table.path}" if table.path is not None
-        else f"tokenizer: train {table.vocab_size:,} pieces on {table.sample_bytes / 1e6:,.0f} MB"
-    )  # fmt: skip
+    packing = recipe.packing
+    found.append(tokenizer.line(recipe.tokenizer))
     total = sum(file.size for listed in files.values() for file in listed)
     found.append(
         f"samples of {packing.sequence_length} tokens ({packing.strategy}), "

@@ -22,7 +22,7 @@ from tokenizers import processors
 
 from data_prep import sentencepiece_model
 from data_prep.shards import TokenizerFacts
-from data_prep.training import byte_level, sentencepiece, wordpiece
+from data_prep.training import byte_level, extension, sentencepiece, wordpiece
 from runtime import provenance
 from runtime.config import Positive, PositiveFloat
 from runtime.errors import DataError
@@ -39,6 +39,7 @@ USUAL_NAMES = {
 }
 OTHER_ROLE = {"cls": "bos", "sep": "eos"}  # some tokenizers name only these
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+SAMPLING = ("sample_bytes", "source_weights")  # fields of the text to learn from
 KEPT_SETTINGS = ("model_max_length", "model_input_names", "clean_up_tokenization_spaces")
 
 
@@ -49,6 +50,7 @@ class Tokenizer(RecipeTable):
     """Train a tokenizer on the cleaned text, or take an existing one."""
 
     path: Path | None = None  # existing: folder with tokenizer.json, or a .model; None: train
+    extend_by: Positive | None = None  # pieces learnt on the text and added to an existing one
     model: Model = "unigram"  # unigram, bpe: SentencePiece; byte_bpe: GPT-2's; wordpiece: BERT's
     vocab_size: int = Field(default=32_768, ge=448, multiple_of=64)  # trained only
     character_coverage: float = Field(default=0.9995, gt=0.9, le=1.0)  # rest: in bytes or unknown
@@ -58,8 +60,11 @@ class Tokenizer(RecipeTable):
 
     @model_validator(mode="after")
     def trains_or_takes(self) -> Self:
+        if self.path is None and self.extend_by is not None:
+            raise ValueError("`extend_by` adds to an existing tokenizer; give its `path`")
+        of_both = {"path", "extend_by", *(SAMPLING if self.extend_by else ())}
         given = sorted(
-            key for key in self.model_fields_set - {"path"}
+            key for key in self.model_fields_set - of_both
             if getattr(self, key) != type(self).model_fields[key].default
         )  # fmt: skip
         if self.path is not None and given:
@@ -74,6 +79,20 @@ class Tokenizer(RecipeTable):
                 'model = "byte_bpe" spells every character in bytes; remove character_coverage'
             )
         return self
+
+    @property
+    def learns(self) -> bool:
+        """True if the text of the corpus has a part in the tokenizer."""
+        return self.path is None or self.extend_by is not None
+
+
+def line(table: Tokenizer) -> str:
+    """What a plan says of the tokenizer."""
+    sample = f"on {table.sample_bytes / 1e6:,.0f} MB"
+    if table.path is None:
+        return f"tokenizer: train {table.vocab_size:,} pieces {sample}"
+    more = f" and {table.extend_by:,} pieces learnt {sample}" if table.extend_by else ""
+    return f"tokenizer: {table.path}{more}"
 
 
 def inputs(table: Tokenizer) -> list[Any]:
@@ -92,7 +111,7 @@ def inputs(table: Tokenizer) -> list[Any]:
 
 
 def prepare(folder: Path, table: Tokenizer, sample: Callable[[], Iterable[str]]) -> None:
-    """Write the tokenizer folder, whole or not at all. `sample` gives the text to train on."""
+    """Write the tokenizer folder, whole or not at all. `sample` gives the text to learn from."""
     if folder.exists():
         return
     unfinished = folder.with_name(f"{folder.name}.tmp")
@@ -101,13 +120,23 @@ def prepare(folder: Path, table: Tokenizer, sample: Callable[[], Iterable[str]])
     unfinished.mkdir(parents=True)
     if table.path is None:
         train(sample, table, unfinished)
-    elif table.path.is_file():
-        model = read_bytes(table.path)
-        save(unfinished, sentencepiece_model.to_tokenizer(model), {}, model)
     else:
-        taken = load_json(table.path / "tokenizer.json")
-        save(unfinished, taken, settings_of(table.path), same_model(table.path, taken))
+        taken, settings, model = take(table.path)
+        if table.extend_by is not None:
+            ids = special_ids(taken, special_tokens(taken, settings))
+            # A SentencePiece file beside it would lack the pieces.
+            taken, model = extension.extend(taken, ids, sample(), table.extend_by), None
+        save(unfinished, taken, settings, model)
     unfinished.replace(folder)
+
+
+def take(path: Path) -> tuple[FastTokenizer, dict[str, Any], bytes | None]:
+    """An existing tokenizer, what is said beside tokenizer.json, and its SentencePiece file."""
+    if path.is_file():
+        model = read_bytes(path)
+        return sentencepiece_model.to_tokenizer(model), {}, model
+    taken = load_json(path / "tokenizer.json")
+    return taken, settings_of(path), same_model(path, taken)
 
 
 def train(sample: Callable[[], Iterable[str]], table: Tokenizer, folder: Path) -> None:

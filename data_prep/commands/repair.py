@@ -164,7 +164,7 @@ def restore_decisions(folder: Path, work: Work, found: tuple[Unit, ...]) -> None
 def write(current: Build, wanted: list[Wanted], facts: TokenizerFacts) -> None:
     """The passes of a build, for these units and shards alone."""
     recipe, work = current.recipe, current.work
-    ready = facts if recipe.tokenizer.path is not None else None  # as when the corpus was built
+    ready = None if recipe.tokenizer.learns else facts  # as when the corpus was built
     jobs = build.read_jobs(work, recipe, current.units, ready)
     build.run_pass(current, "read", reading.read_unit, jobs, [unit.size for unit in current.units])
     build.encode_all(current, facts)
