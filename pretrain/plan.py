@@ -6,9 +6,10 @@ from pathlib import Path
 import data_prep.plan
 from data_prep.shards import Corpus
 from pretrain import phases
-from pretrain.budget import budget_of
+from pretrain.budget import Budget, budget_of
 from pretrain.config import Recipe
 from runtime import provenance, stages
+from runtime.errors import RecipeError
 from runtime.stages import Plan
 
 STAGE = "pretrain"
@@ -57,9 +58,26 @@ def plan(recipe: Recipe) -> Plan:
     )
     lines = [
         *budget.lines(),
+        *reweighting_lines(recipe, budget),
         f"shards  {stored:,} tokens of {len(corpus.sources)} sources in {data}",
     ]
     return Plan(STAGE, folder, provenance.fingerprint(inputs), lines)
+
+
+def reweighting_lines(recipe: Recipe, budget: Budget) -> list[str]:
+    """How often an online mixture changes. Raises RecipeError if it never would."""
+    if recipe.mixture.strategy != "online" or recipe.train is None:
+        return []
+    online, every = recipe.mixture.online, recipe.train.evaluate_every_steps
+    changes = online.num_changes(budget.total_steps, every)
+    if not changes:
+        raise RecipeError(
+            f'mixture.strategy = "online" would change no weight in {budget.total_steps:,} steps: '
+            f"it needs mixture.online.min_evaluations ({online.min_evaluations}) evaluations after "
+            f"mixture.online.warmup_share ({online.warmup_share}) of the run; lower "
+            f"train.evaluate_every_steps ({every}), or choose another strategy"
+        )
+    return [f"weights change {changes:,} times"]
 
 
 def result_tables(recipe: Recipe) -> dict[str, object]:

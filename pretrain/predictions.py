@@ -7,6 +7,7 @@ validation loss, this is for reading.
 
 # T tokens of the packed row  K masked tokens  V vocabulary
 
+import html
 import re
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ SEED = 20_211
 SAMPLES = 2  # of a domain
 EXCERPT = 48  # tokens of a sample that are shown
 CANDIDATES = 3  # most probable tokens
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~])")  # characters with a meaning in Markdown
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!])")  # what Python-Markdown takes a backslash before
 
 
 @dataclass(frozen=True)
@@ -152,4 +153,4 @@ def shown_as(token: int, tokenizer: Tokenizer) -> str:
 
 def plain(text: str) -> str:
     """Text on one line that Markdown shows as it is."""
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return html.escape(SPECIAL.sub(r"\\\1", " ".join(text.split())), quote=False)

@@ -155,7 +155,10 @@ def identity(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     """What a checkpoint must have been made with, under the recipe's key paths, so that a
     difference can be named."""
     tables: dict[str, Any] = result_tables(recipe)
-    for table, keys in FREE_TO_CHANGE.items():
+    free = FREE_TO_CHANGE
+    if recipe.mixture.strategy == "online":  # evaluations decide the weights
+        free = {**free, "train": ("micro_batch_size", "average_last")}
+    for table, keys in free.items():
         tables[table] = {key: it for key, it in tables[table].items() if key not in keys}
     del tables["checkpoint"]
     return {

@@ -68,10 +68,9 @@ class Job:
 class GoBack(Exception):
     """Too many updates in a row were refused: leave this stretch of data out."""
 
-    def __init__(self, step: int, seconds: float) -> None:
-        super().__init__(step)
-        self.step = step  # the step whose data is the last to be passed over
-        self.seconds = seconds  # of wall clock so far
+    def __init__(self, position: Position) -> None:
+        super().__init__(position.step)
+        self.position = position  # after the last refused step
 
 
 def train(job: Job, settings: Settings) -> Position:
@@ -89,7 +88,7 @@ def train(job: Job, settings: Settings) -> Position:
         try:
             return train_from(position, job, settings)
         except GoBack as back:
-            position = before(back, job, settings)
+            position = before(back.position, job, settings)
 
 
 def train_from(position: Position, job: Job, settings: Settings) -> Position:
@@ -165,7 +164,7 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
             if metrics:
                 tracker.log(step, metrics)
             if guard.goes_back:
-                raise GoBack(step, seconds)
+                raise GoBack(position)
             if is_last and evaluation:
                 refuse_broken(evaluation)
             state = {"guard": guard.state(), **hooking.states(job.hooks)}
@@ -208,37 +207,38 @@ def evaluated(job: Job, step: int, tracker: Tracker, throughput: Throughput) -> 
     return evaluation
 
 
-def before(back: GoBack, job: Job, settings: Settings) -> Position:
+def before(refused: Position, job: Job, settings: Settings) -> Position:
     """Load the newest checkpoint of the interval and pass over the data since then. All ranks call
     it.
 
-    A run killed after this, before its next checkpoint, refuses the same steps and goes back again.
+    What is counted goes on from the position that is given up: the run may go back to the same
+    checkpoint again. One killed before its next checkpoint refuses the same steps and goes back in
+    the same way.
     """
     checkpoints = job.folder / "checkpoints"
-    applied = back.step - settings.guard.max_skips_in_a_row
+    applied = refused.step - settings.guard.max_skips_in_a_row
     interval = settings.checkpoint.interval_steps
     checkpoint.discard_after(checkpoints, applied // interval * interval)
     position = checkpoint.load_newest(job.engine, checkpoints, job.identity, settings.accepts_drift)
-    if position.rollbacks >= settings.guard.max_rollbacks or position.step == 0:
+    if refused.rollbacks >= settings.guard.max_rollbacks or position.step == 0:
         where = f"step {position.step}" if position.step else "step 0 (no checkpoint yet)"
         raise NumericError(
             f"{settings.guard.max_skips_in_a_row} updates in a row were refused up to step "
-            f"{back.step}, after going back {position.rollbacks} times; lower "
+            f"{refused.step}, after going back {refused.rollbacks} times; lower "
             "optimizer.learning_rate or raise schedule.warmup_share and run again with "
             f"--accept-drift: it continues from {where}"
         )
-    passed = back.step - position.step
+    data_offset = refused.data_offset + refused.step - position.step
     if processes.rank() == 0:
+        passed = data_offset - position.data_offset
         log.warning(
             "going back to step %d, passing over the data of %d steps", position.step, passed
         )
-    state = {**position.state, "guard": Guard(settings.guard).state()}
     return replace(
         position,
-        data_offset=position.data_offset + passed,
-        rollbacks=position.rollbacks + 1,
-        seconds=back.seconds,
-        state=state,
+        data_offset=data_offset,
+        rollbacks=refused.rollbacks + 1,
+        seconds=refused.seconds,
     )
 
 

@@ -1,0 +1,80 @@
+"""Rows for the tokens that a checkpoint's vocabulary lacks.
+
+A new token begins as the mean of the pieces the checkpoint's own tokenizer spells it with, in the
+embeddings, the output layer and its bias (FVT: Gee et al. 2022, "Fast Vocabulary Transfer for
+Language Model Compression"; AVocaDo: Hong et al. 2021 start the same way). Rows that only fill the
+table up begin as the mean of all (Hewitt 2021, "Initializing New Word Embeddings for Pretrained
+Language Models"), where they take little of the probability. Random rows would have lengths and
+directions the encoder never saw.
+"""
+
+# V rows of the vocabulary  D model width
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers.integrations import deepspeed as integration
+
+from data_prep.tokenizer import load_json
+from data_prep.training import extension
+
+Parts = Mapping[int, Sequence[int]]  # old ids that spell each new id
+
+
+def extended(name: str, tokenizer_json: Path, added: Mapping[str, int], num_rows: int) -> Path:
+    """A temporary folder with the checkpoint, grown to `num_rows` rows at least; the caller removes
+    it. `tokenizer_json` is the checkpoint's own, `added` the ids of the pieces it lacks.
+
+    A model built in shards cannot grow, so it is read whole here (in fp32, on every rank alike:
+    layers that the checkpoint lacks are drawn from the ranks' equal random state) and read again
+    from the folder as the engine wants it.
+    """
+    tokenizer = load_json(tokenizer_json)
+    description = json.loads(tokenizer.to_str())
+    prefix = description["model"].get("continuing_subword_prefix") or ""
+    parts = {
+        number: extension.old_pieces(tokenizer, prefix, piece) for piece, number in added.items()
+    }
+    with whole():
+        model = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
+    grow(model, parts, num_rows)
+    folder = Path(tempfile.mkdtemp(prefix="textmill-extended-"))
+    model.save_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Models built inside are not in shards, whatever the engine's stage."""
+    held = integration._hf_deepspeed_config_weak_ref  # a weak reference, or None
+    integration.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        integration._hf_deepspeed_config_weak_ref = held
+
+
+def grow(model: PreTrainedModel, parts: Parts, num_rows: int) -> None:
+    """Give the model `num_rows` rows at least, and the new tokens their initial values."""
+    before = model.get_input_embeddings().weight.shape[0]
+    if num_rows > before:
+        model.resize_token_embeddings(num_rows, mean_resizing=False)
+    for table in tables(model):
+        known = table[:before]
+        initial = {number: known[list(ids)].mean(dim=0) for number, ids in parts.items() if ids}
+        table[before:] = known.mean(dim=0)
+        for number, row in initial.items():
+            table[number] = row
+
+
+def tables(model: PreTrainedModel) -> list[Tensor]:
+    """The embeddings (V, D), the output layer (V, D) where it is another, and its bias (V,)."""
+    first, last = model.get_input_embeddings().weight, model.get_output_embeddings()
+    found = [first] if last.weight is first else [first, last.weight]
+    return [table.data for table in (*found, last.bias) if table is not None]
