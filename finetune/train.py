@@ -129,15 +129,7 @@ def train_model(
             folder,
             identity,
         ),
-        Settings(
-            every,
-            saving(recipe.checkpoint, every),
-            recipe.track,
-            recipe.guard,
-            patience=task.patience,
-            accepts_drift=accepts_drift,
-            description=f"```toml\n{to_toml(recipe)}```",
-        ),
+        loop_settings(recipe, task, every, accepts_drift),
     )
     restore_best(engine, folder, position, identity)
     results = {
@@ -160,6 +152,19 @@ def train_model(
         "seconds": round(time.time() - started, 1),  # of the start that finished the run
     }
     return Trained(training, results)
+
+
+def loop_settings(recipe: Recipe, task: Task, every: int, accepts_drift: bool) -> Settings:
+    """What the recipe says about the loop of a task that is evaluated `every` steps."""
+    return Settings(
+        every,
+        saving(recipe.checkpoint, every),
+        recipe.track,
+        recipe.guard,
+        patience=task.patience,
+        accepts_drift=accepts_drift,
+        description=f"```toml\n{to_toml(recipe)}```",
+    )
 
 
 def make_engine(recipe: Recipe, prepared: Prepared, is_control: bool, seed: int) -> Engine:
