@@ -117,10 +117,9 @@ def candidates(batch: MicroBatch, engine: Engine, objective: MaskedLM) -> tuple[
     objective.eval()
     hidden = objective.encode(inputs["input_ids"], inputs["position_ids"], inputs["segments"])
     scored = hidden[0].index_select(0, inputs["positions"][: batch.num_targets])
-    for name in objective.head_names:
-        scored = objective.model.get_submodule(name)(scored)  # (K, D) -> (K, V)
+    logits = objective.head.logits(scored)  # (K, D) -> (K, V)
     objective.train(was_training)
-    found = torch.softmax(scored.float(), dim=-1).topk(CANDIDATES, dim=-1)
+    found = torch.softmax(logits.float(), dim=-1).topk(CANDIDATES, dim=-1)
     return found.values.cpu(), found.indices.cpu()
 
 

@@ -46,7 +46,7 @@ LAYOUT = {
         "refused updates in a row": ["health/.*"],
     },
     "Speed and memory": {
-        "tokens per second": ["perf/tokens_per_second"],
+        "tokens per second": ["perf/tokens_per_second$"],
         "model FLOPs utilization": ["perf/mfu"],
         "shares of time": ["perf/share_.*"],
         "packing efficiency": ["data/packing_efficiency"],

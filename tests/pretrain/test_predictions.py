@@ -1,11 +1,13 @@
 """Predictions of masked words as text: the same samples, the same masks, readable."""
 
+import html
 import re
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
+from tensorboard import plugin_util
 
 from data_prep.shards import Corpus
 from pretrain import predictions
@@ -37,7 +39,7 @@ def corpus(prepared: Path) -> Corpus:
 def objective(corpus: Corpus) -> MaskedLM:
     torch.manual_seed(0)
     shape = Model(num_layers=2, hidden_size=32, num_heads=2, intermediate_size=48, dropout=0.1)
-    return MaskedLM(build.build(shape, corpus)).train()
+    return MaskedLM(build.build(shape, corpus, corpus.sequence_length)).train()
 
 
 def of(corpus: Corpus, seed: int = 1) -> Predictions:
@@ -93,7 +95,11 @@ def test_all_masked_tokens_are_masks(corpus: Corpus) -> None:
 
 
 def test_text_is_no_markup() -> None:
-    assert predictions.plain("a *b*\n<script> | [c](d)") == (r"a \*b\* \<script\> \| \[c\]\(d\)")
+    """As TensorBoard's own converter shows it."""
+    text = "a *b* `c` \\ <script>1. | [d](e) &lt; #"
+    shown = plugin_util.markdown_to_safe_html(predictions.plain(text))
+    assert html.unescape(shown) == f"<p>{text}</p>"
+    assert "<script" not in shown
 
 
 def test_nothing_to_show() -> None:
