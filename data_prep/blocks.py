@@ -74,19 +74,23 @@ class BlockHashes:
 class BlockFile:
     """One mapped .npy file whose blocks are checked before they are used."""
 
-    def __init__(self, path: Path, entry: dict[str, Any], shape: tuple[int, ...]) -> None:
-        """Raises DataError if the file is not as the manifest says."""
+    def __init__(
+        self, path: Path, entry: dict[str, Any], shape: tuple[int, ...], remedy: str = AGAIN
+    ) -> None:
+        """Raises DataError if the file is not as the manifest says. `remedy`: what to do about
+        damage, for the messages."""
         self.path = path
+        self.remedy = remedy
         self.blocks: list[str] = entry["blocks"]
-        check_size(path, entry["bytes"])
+        check_size(path, entry["bytes"], remedy)
         try:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a readable .npy file ({error}); {AGAIN}") from None
+            raise DataError(f"{path}: not a readable .npy file ({error}); {remedy}") from None
         if mapped.shape != shape or mapped.dtype.name != entry["dtype"]:
             raise DataError(
                 f"{path}: holds {mapped.dtype} {mapped.shape}, the manifest says "
-                f"{entry['dtype']} {shape}; {AGAIN}"
+                f"{entry['dtype']} {shape}; {remedy}"
             )
         self.array: NDArray[Any] = np.asarray(mapped)  # numpy is faster without its memmap class
         self.bytes_per_row = self.array.dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
@@ -120,7 +124,7 @@ class BlockFile:
             raise DataError(
                 f"{self.path}: block {block} (bytes {block * BLOCK_BYTES} to "
                 f"{(block + 1) * BLOCK_BYTES}) is damaged: its hash is {found}, the manifest says "
-                f"{self.blocks[block]}; {AGAIN}"
+                f"{self.blocks[block]}; {self.remedy}"
             )
         self.num_unchecked -= not self.is_checked[block]
         self.is_checked[block] = True
@@ -134,15 +138,15 @@ class BlockFile:
                 yield str(error)
 
 
-def check_size(path: Path, expected: int) -> None:
+def check_size(path: Path, expected: int, remedy: str = AGAIN) -> None:
     """Raise DataError if a file is missing or not exactly as long as the manifest says."""
     try:
         found = path.stat().st_size
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; {AGAIN}") from None
+        raise DataError(f"{path}: {error.strerror}; {remedy}") from None
     if found != expected:
         block = min(found, expected) // BLOCK_BYTES
         raise DataError(
             f"{path}: {found} bytes, the manifest says {expected}: "
-            f"{'truncated' if found < expected else 'changed'} from block {block} on; {AGAIN}"
+            f"{'truncated' if found < expected else 'changed'} from block {block} on; {remedy}"
         )

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
+from shlex import join
 from typing import Any, Literal
 
 import numpy as np
@@ -168,7 +169,7 @@ class Reader:
             entry = self.entries[shard]
             path = self.folder / f"{entry['name']}.{kind}.npy"
             shape = shapes_of(entry, self.sequence_length)[kind]
-            found = BlockFile(path, entry["files"][kind], shape)
+            found = BlockFile(path, entry["files"][kind], shape, repairing(path))
             if len(self.mapped) >= MOST_MAPPED:
                 self.mapped.pop(next(iter(self.mapped)))
             self.mapped[shard, kind] = found
@@ -234,6 +235,13 @@ class Reader:
         return tokens
 
 
+def repairing(path: Path) -> str:
+    """What to do about damage in a file of a shard."""
+    shard = f"{path.parent.name}/{path.name.partition('.')[0]}"
+    command = join(["python", "-m", "data_prep", "repair", str(path.parents[2]), shard])
+    return f"`{command}` writes this shard anew; then run the same command again"
+
+
 def ranges(starts: Int64, counts: Int64) -> Int64:
     """The numbers from each start on, `counts` of each, one after the other."""
     ends = np.cumsum(counts)
@@ -275,7 +283,7 @@ class Corpus:
             for name, entry in manifest["sources"].items()
         }
         for _, path, entry in islice(self.files(), MOST_SIZES_AT_OPENING):
-            check_size(path, entry["bytes"])
+            check_size(path, entry["bytes"], repairing(path))
 
     def files(self) -> Iterator[tuple[str, Path, dict[str, Any]]]:
         """Every shard file with its manifest entry."""

@@ -1,6 +1,5 @@
 """Batches: a pure function of the step, the same samples whatever the ranks, static shapes."""
 
-import os
 import pickle
 import re
 import shutil
@@ -13,13 +12,21 @@ import pytest
 
 from data_prep.blocks import BLOCK_BYTES
 from data_prep.mixture import Shares, sample_order
-from data_prep.shards import Corpus, Reader
+from data_prep.shards import Corpus, Reader, write_shard
 from pretrain import masking, phases
-from pretrain.batches import MixtureBatches, gather, of_phase, phase_data
+from pretrain.batches import (
+    FixedMixing,
+    MixtureBatches,
+    PhaseData,
+    gather,
+    of_phase,
+    phase_data,
+)
 from pretrain.budget import budget_of
 from pretrain.config import Objective, Recipe, Train
 from pretrain.masker import Masker
 from pretrain.model.objective import IGNORED
+from runtime.config import Launch
 from runtime.errors import DataError, RecipeError
 
 EQUAL = Shares((0.5, 0.5), (None, None))
@@ -43,6 +50,13 @@ def longer(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def table(**changes: Any) -> Train:
     given = {"total_tokens": 20_000, "global_batch_size": 16, "micro_batch_size": 4}
     return Train.model_validate(given | changes)
+
+
+def recipe_with(train: Train, seed: int) -> Recipe:
+    launch = Launch(workers=1)
+    return Recipe.model_construct(
+        name="test", output=Path("run"), train=train, seed=seed, launch=launch
+    )
 
 
 def batches(
@@ -188,7 +202,7 @@ def test_a_run_makes_the_shards_of_a_later_phase_once(workplace: Path) -> None:
     corpus, run = Corpus(workplace / "run/data"), workplace / "run/pretrain"
     run.mkdir()
     given = table(phases=TWO_PHASES)
-    recipe = Recipe.model_construct(train=given, seed=7)
+    recipe = recipe_with(given, seed=7)
     budget = budget_of(given, corpus.sequence_length)
     first = phase_data(recipe, budget, corpus, run)
     made = {path: path.stat().st_mtime_ns for path in (run / "shards-128").rglob("*")}
@@ -209,37 +223,52 @@ def test_a_mixing_of_ones_own_takes_the_place_of_the_first(corpus: Corpus, tmp_p
     given = table()
     mixing = of_phase(0, corpus, Shares((1.0, 0.0), (None, None)), seed=1).mixing
     data = phase_data(
-        Recipe.model_construct(train=given, seed=1),
-        budget_of(given, corpus.sequence_length), corpus, tmp_path, mixing,
-    )  # fmt: skip
+        recipe_with(given, seed=1),
+        budget_of(given, corpus.sequence_length),
+        corpus,
+        tmp_path,
+        mixing,
+    )
     assert [part.mixing for part in data] == [mixing]
+
+
+def two_blocks(corpus: Corpus, folder: Path) -> MixtureBatches:
+    """Batches of 4 samples from one shard whose tokens fill one block and the start of another."""
+    count = 34_000
+    one, numbers = np.ones(count, np.int32), np.arange(count + 1)
+    tokens = np.random.default_rng(0).integers(5, 400, (count, 64), dtype=np.uint16)
+    documents = numbers[:-1].astype(np.uint64)
+    entry = write_shard(folder, "train-00000", [tokens], 64 * one, numbers, documents, numbers[:-1])
+    facts = {"num_samples": count, "num_tokens": 64 * count, "num_documents": count}
+    reader = Reader(folder, facts | {"shards": [entry]}, 64)
+    mixing = FixedMixing([count], Shares((1.0,), (None,)), 0)
+    budget = budget_of(table(global_batch_size=4), 64)
+    masker = Masker(corpus, Objective(), seed=0, first_position=0)
+    return MixtureBatches(masker, [PhaseData(corpus, [reader], mixing, 0)], budget, 0, 1)
 
 
 def test_a_block_damaged_in_mid_run_is_named_and_repaired(corpus: Corpus, tmp_path: Path) -> None:
     """Blocks are checked when first read: steps before the damage pass, the one that meets it
-    says so, and after the repair the same steps go on."""
-    folder = tmp_path / "data"
-    shutil.copytree(corpus.folder, folder)
-    copied = Corpus(folder)
-    entry = copied.sources["ships"].splits["train"]["shards"][0]
-    path = folder / "sources/ships" / f"{entry['name']}.tokens.npy"
-    source = batches(copied)
-    wanted = rows([batches(corpus)], 6)
-    with path.open("r+b") as file:
-        file.seek(-5, os.SEEK_END)
-        byte = file.read(1)
-        file.seek(-5, os.SEEK_END)
-        file.write(bytes([byte[0] ^ 1]))
-    assert path.stat().st_size < BLOCK_BYTES  # the whole file is block 0
+    says where it is, and once the file is as it was the same step goes on."""
+    source = two_blocks(corpus, tmp_path)
+    path = tmp_path / "train-00000.tokens.npy"
+    sound = path.read_bytes()
+    in_block_0 = BLOCK_BYTES // 128 - 1  # samples of 128 bytes, less the header
+    meets = [max(source.samples(step).order.sample) >= in_block_0 for step in range(30)]
+    first = meets.index(True)
+    assert first > 0
+    wanted = [rows([source], step) for step in range(first + 1)]
+    path.write_bytes(sound[:-9] + bytes([sound[-9] ^ 1]) + sound[-8:])
+    for phase in source.phases:
+        phase.readers[0].mapped.clear()  # as a new process opens it
+    assert [rows([source], step) for step in range(first)] == wanted[:first]
     with pytest.raises(DataError) as error:
-        source.micro_batches(6)
+        source.micro_batches(first)
     assert error.value.exit_code == 3
-    assert f"{path}: block 0 " in str(error.value)
-    with path.open("r+b") as file:
-        file.seek(-5, os.SEEK_END)
-        file.write(byte)
-    assert rows([source], 6) == wanted  # the same process would do; a new one does
-    assert rows([batches(Corpus(folder))], 6) == wanted
+    assert f"{path}: block 1 (bytes {BLOCK_BYTES} to {2 * BLOCK_BYTES})" in str(error.value)
+    path.write_bytes(sound)
+    source.phases[0].readers[0].mapped.clear()
+    assert rows([source], first) == wanted[first]
 
 
 def test_gather_keeps_the_sequence_of_the_order(corpus: Corpus) -> None:

@@ -1,6 +1,10 @@
 """What phases draw from: their sources, what max_epochs leaves them, and shards of their length."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +19,7 @@ from pretrain import phases
 from pretrain.budget import Budget, budget_of
 from pretrain.config import Phase, Train
 from runtime.errors import DataError, RecipeError
+from tests.ranks import ROOT, run_ranks
 
 HALVES = [Phase(share=0.5), Phase(share=0.5)]
 
@@ -157,3 +162,53 @@ def test_a_plan_checks_what_is_known_already(prepared: Path, tmp_path: Path) -> 
     wrong = [given[0], Phase(share=0.5, sequence_length=32, weights={"ship": 1.0})]
     with pytest.raises(RecipeError, match=r"did you mean `ships`\?"):
         phases.check_known(wrong, capped, budget(given, 40), own, tmp_path)
+
+
+@pytest.mark.distributed
+def test_a_run_of_two_ranks_goes_through_ramp_and_phases(workplace: Path) -> None:
+    """Batches of 8 and 16 samples of plants, then ships in the same and in longer samples. A block
+    of the ships that is damaged in mid-run ends it with exit code 3 and the checkpoint before it;
+    repaired, the same command ends it."""
+    recipe = workplace / "recipe.toml"
+    text = recipe.read_text().replace("dropout = 0.1", "max_positions = 128")
+    tables = """
+ramp_from = 8
+ramp_share = 0.2
+[[train.phases]]
+share = 0.5
+weights = { plants = 1 }
+[[train.phases]]
+share = 0.25
+weights = { ships = 1 }
+[[train.phases]]
+share = 0.25
+sequence_length = 128
+"""
+    recipe.write_text(text.replace("[optimizer]", tables + "[optimizer]"))
+    given = [Phase(share=1.0, sequence_length=128)]
+    phases.prepare(Corpus(workplace / "run/data"), budget(given), workplace / "run/pretrain", 1)
+    path = workplace / "run/data/sources/ships/train-00000.tokens.npy"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-9] + bytes([sound[-9] ^ 1]) + sound[-8:])
+    done = run_ranks(["-m", "pretrain", "recipe.toml"], 2, workplace)
+    assert 3 in done.exit_codes, done.text
+    assert f"{path.relative_to(workplace)}: block 0" in done.text
+    assert "`python -m data_prep repair run/data ships/train-00000` writes this" in done.text
+    checkpoints = workplace / "run/pretrain/checkpoints"
+    assert (checkpoints / "LATEST").read_text().strip() == "step-00000008"  # of 9 without ships
+    repair = ["-m", "data_prep", "repair", "run/data", "ships/train-00000"]
+    told = subprocess.run(
+        [sys.executable, *repair],
+        cwd=workplace,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    assert path.read_bytes() == sound
+    done = run_ranks(["-m", "pretrain", "recipe.toml"], 2, workplace)
+    assert done.exit_codes == [0, 0], done.text
+    lines = (workplace / "run/pretrain/ledger/rank-00000.jsonl").read_text().splitlines()
+    steps = [found["step"] for found in map(json.loads, lines) if "step" in found]
+    assert steps == list(range(1, 16))  # 5 of 8 samples, then of 1,024 tokens 4, 3 and 3
