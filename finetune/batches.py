@@ -63,18 +63,23 @@ class LabelledBatches:
         )
 
     def share_done(self, step: int) -> float:
-        """Share of the training that the first `step` steps are."""
-        return step / self.total_steps
+        """Share of the training that the first `step` steps are, in [0, 1]."""
+        return min(1.0, step / self.total_steps)
 
     def documents(self, step: int) -> list[str]:
-        """What a step is made of, for a message."""
-        return []  # STUB
+        """The training rows of a step, counted from 0, for a message."""
+        windows = [self.windows[i] for i in self.windows_of(step)]
+        return [f"row {window.row} ({len(window.input_ids)} tokens)" for window in windows]
+
+    def windows_of(self, step: int) -> NDArray[np.int64]:
+        """The numbers of the windows that all ranks take in a step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return self.epoch(epoch)[place]
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """This rank's share of a step (from 0)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
         world = processes.world_size()
-        parts = np.array_split(self.epoch(epoch)[place], world * self.accumulation)
+        parts = np.array_split(self.windows_of(step), world * self.accumulation)
         return [self.micro_batch(part) for part in parts[processes.rank() :: world]]
 
     def micro_batch(self, indices: NDArray[np.int64]) -> MicroBatch:

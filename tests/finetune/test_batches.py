@@ -116,3 +116,17 @@ def test_targets_that_are_ignored_are_not_counted() -> None:
     made = LabelledBatches([unknown, window(1, 3)], "sequence", 0, 2, 1, 1, seed=0)
     assert made.micro_batches(0)[0].num_targets == 1
     assert batches.POOL > 1
+
+
+def test_the_rows_of_a_step_are_named_on_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "world_size", lambda: 2)
+    made = LabelledBatches([window(row, 3 + row) for row in range(6)], "token", 0, 4, 2, 2, seed=1)
+    for step in range(made.total_steps):
+        rows = []
+        for rank in range(2):
+            monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+            for micro in made.micro_batches(step):
+                rows += [ids[0] - 5 for ids in micro.inputs["input_ids"].tolist() if ids[0] >= 5]
+        named = made.documents(step)
+        assert sorted(named) == sorted(f"row {row} ({3 + row} tokens)" for row in rows)
+    assert [made.share_done(step) for step in (0, 1, 4, 5)] == [0.0, 0.25, 1.0, 1.0]
