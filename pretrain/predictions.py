@@ -31,6 +31,9 @@ SAMPLES = 2  # of a domain
 EXCERPT = 48  # tokens of a sample that are shown
 CANDIDATES = 3  # most probable tokens
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!])")  # what Python-Markdown takes a backslash before
+IN_CODE = str.maketrans(
+    {"`": "'", "\n": "↵", "\r": "↵", "\t": "⇥"}
+)  # on one line, between backticks
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def shown_as(token: int, tokenizer: Tokenizer) -> str:
     text = tokenizer.decode([token], skip_special_tokens=False).strip()
     if not text or "\ufffd" in text:
         text = tokenizer.id_to_token(token) or f"id {token}"  # ids may have gaps
-    return f"`{text.replace('`', chr(39))}`"
+    return f"`{text.translate(IN_CODE)}`"
 
 
 def plain(text: str) -> str:

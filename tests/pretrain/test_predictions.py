@@ -8,6 +8,8 @@ from typing import Any, cast
 import pytest
 import torch
 from tensorboard import plugin_util
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from data_prep.shards import Corpus
 from pretrain import predictions
@@ -100,6 +102,12 @@ def test_text_is_no_markup() -> None:
     shown = plugin_util.markdown_to_safe_html(predictions.plain(text))
     assert html.unescape(shown) == f"<p>{text}</p>"
     assert "<script" not in shown
+
+
+def test_tokens_stay_on_their_line() -> None:
+    tokenizer = Tokenizer(WordLevel({"a`\nb": 0, "": 1}, unk_token="a`\nb"))
+    assert predictions.shown_as(0, tokenizer) == "`a'↵b`"
+    assert predictions.shown_as(7, tokenizer) == "`id 7`"
 
 
 def test_nothing_to_show() -> None:
