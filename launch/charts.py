@@ -43,7 +43,7 @@ def lines(
 def layers(curves: Mapping[str, Curve], unit: str) -> str | None:
     """Shares of a whole over the steps, one on the other; None if there is nothing to draw.
 
-    A share holds until the next step that has one.
+    A share holds until the next step that has any.
     """
     steps = sorted({step for curve in curves.values() for step in curve.steps})
     if len(steps) < 2:
@@ -52,7 +52,7 @@ def layers(curves: Mapping[str, Curve], unit: str) -> str | None:
         figure, axes = empty(wide=False)
         axes.stackplot(
             steps,
-            [held(curve, steps) for curve in curves.values()],
+            [at(curve, steps) for curve in curves.values()],
             labels=list(curves),
             colors=[COLOURS[number % len(COLOURS)] for number in range(len(curves))],
             step="post",
@@ -65,13 +65,10 @@ def layers(curves: Mapping[str, Curve], unit: str) -> str | None:
         return svg(figure)
 
 
-def held(curve: Curve, steps: Sequence[int]) -> list[float]:
-    """The value of a curve at each step: that of its last point so far, 0 before the first."""
+def at(curve: Curve, steps: Sequence[int]) -> list[float]:
+    """The value of a curve at each step, 0 where it has none."""
     known = dict(zip(curve.steps, curve.values, strict=True))
-    values: list[float] = []
-    for step in steps:
-        values.append(known.get(step, values[-1] if values else 0.0))
-    return values
+    return [known.get(step, 0.0) for step in steps]
 
 
 def looks() -> AbstractContextManager[None]:

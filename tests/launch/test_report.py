@@ -174,9 +174,8 @@ def test_a_peak_that_was_given_is_called_so() -> None:
     assert pretraining.speed([]) is None
 
 
-def test_a_share_holds_until_the_next() -> None:
-    curve = Curve([10, 30], [0.25, 0.5])
-    assert charts.held(curve, [0, 10, 20, 30, 40]) == [0.0, 0.25, 0.25, 0.5, 0.5]
+def test_a_source_without_a_share_has_none() -> None:
+    assert charts.at(Curve([10, 30], [0.25, 0.5]), [10, 20, 30]) == [0.25, 0.0, 0.5]
     assert charts.layers({"law": Curve([10], [1.0])}, "") is None
 
 
