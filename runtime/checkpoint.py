@@ -113,8 +113,7 @@ def begin(temporary: Path, num_parameters: int, position: Position) -> None:
     """Clear what an interrupted save left, make room and create the folder to write into."""
     folder = temporary.parent
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob("*.tmp"):
-        shutil.rmtree(leftover)
+    retention.clear(folder)
     retention.make_room(folder, num_parameters, position.best_step)
     temporary.mkdir()
 

@@ -44,9 +44,22 @@ def prune(folder: Path, best_step: int | None, table: config.Checkpoint) -> None
     for step in present:
         if step not in kept:
             discard(path_of(folder, step))
-    for leftover in (*folder.glob("*.old.tmp"), *folder.glob(f"*{DAMAGED}")):
-        shutil.rmtree(leftover)
-    shutil.rmtree(folder / UNIVERSAL, ignore_errors=True)
+    clear(folder)
+    for leftover in (*folder.glob(f"*{DAMAGED}"), folder / UNIVERSAL):
+        remove(leftover)
+
+
+def clear(folder: Path) -> None:
+    """Delete what an interrupted save or deletion left."""
+    for leftover in folder.glob("*.tmp"):
+        remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Delete a folder that nothing reads any more; a file system that refuses ends no run."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        log.warning("could not delete all of %s; delete it by hand", path)
 
 
 def regular(present: list[int], table: config.Checkpoint) -> list[int]:
@@ -56,9 +69,9 @@ def regular(present: list[int], table: config.Checkpoint) -> list[int]:
 
 def discard(path: Path) -> None:
     """Delete a checkpoint; it stops being one before its first file goes."""
-    doomed = path.with_name(f"{path.name}.tmp")
+    doomed = path.with_name(f"{path.name}.gone.tmp")
     path.rename(doomed)
-    shutil.rmtree(doomed)
+    remove(doomed)
 
 
 def discard_after(folder: Path, step: int) -> None:
