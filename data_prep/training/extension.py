@@ -185,31 +185,35 @@ def add(tokenizer: Tokenizer, description: dict[str, Any], merges: list[Merge], 
             model["merges"].append(" ".join(pair) if are_joined else pair)
 
 
-def new_pieces(old: Tokenizer, new: Tokenizer) -> dict[str, int] | None:
-    """The ids of what a tokenizer has beyond another one, possibly nothing; None if it is not that
-    one, extended."""
+def differences(old: Tokenizer, new: Tokenizer) -> list[str]:
+    """The parts of tokenizer.json that make a tokenizer another one than the old one, extended or
+    not; empty if it is that one."""
     before, after = (json.loads(tokenizer.to_str()) for tokenizer in (old, new))
     parts = ("normalizer", "pre_tokenizer", "added_tokens")
-    if any(before.get(part) != after.get(part) for part in parts):
-        return None
-    first, second = before["model"], after["model"]
+    differing = [part for part in parts if before.get(part) != after.get(part)]
+    is_extended = goes_on(before["model"], after["model"], size_of(before))
+    return differing if is_extended else ["model", *differing]
+
+
+def goes_on(first: dict[str, Any], second: dict[str, Any], size: int) -> bool:
+    """True if a model has all of another one and its own pieces behind, from id `size` on."""
     names = (first.keys() | second.keys()) - {"vocab", "merges"}
-    if any(first.get(name) != second.get(name) for name in names):
-        return None
-    merges = first.get("merges") or []
-    if (second.get("merges") or [])[: len(merges)] != merges:
-        return None
+    merges, more = first.get("merges") or [], second.get("merges") or []
+    if any(first.get(name) != second.get(name) for name in names) or more[: len(merges)] != merges:
+        return False
     known, vocabulary = first["vocab"], second["vocab"]
     if isinstance(known, list):
-        added = {entry[0]: number for number, entry in enumerate(vocabulary)}
-        is_extended = vocabulary[: len(known)] == known
-        added = {piece: number for piece, number in added.items() if number >= len(known)}
-    else:
-        is_extended = all(vocabulary.get(piece) == number for piece, number in known.items())
-        added = {piece: number for piece, number in vocabulary.items() if piece not in known}
-    size = size_of(before)
-    is_extended = is_extended and all(number >= size for number in added.values())
-    return added if is_extended else None
+        return bool(vocabulary[: len(known)] == known)
+    added = [number for piece, number in vocabulary.items() if piece not in known]
+    return all(number >= size for number in added) and all(
+        vocabulary.get(piece) == number for piece, number in known.items()
+    )
+
+
+def new_pieces(old: Tokenizer, new: Tokenizer) -> dict[str, int]:
+    """The ids of what an extended tokenizer has beyond the old one, possibly nothing."""
+    before, after = (tokenizer.get_vocab(with_added_tokens=True) for tokenizer in (old, new))
+    return {piece: number for piece, number in after.items() if piece not in before}
 
 
 def size_of(description: dict[str, Any]) -> int:

@@ -27,14 +27,20 @@ from data_prep.training import extension
 Parts = Mapping[int, Sequence[int]]  # old ids that spell each new id
 
 
-def extended(name: str, tokenizer_json: Path, added: Mapping[str, int], num_rows: int) -> Path:
-    """A temporary folder with the checkpoint, grown to `num_rows` rows at least; the caller removes
-    it. `tokenizer_json` is the checkpoint's own, `added` the ids of the pieces it lacks.
+@contextmanager
+def extended(
+    name: str, tokenizer_json: Path, added: Mapping[str, int], num_rows: int
+) -> Iterator[str]:
+    """Inside the block, where to read the checkpoint from: `name` itself if nothing is `added`,
+    else a temporary folder with it grown to `num_rows` rows at least.
 
-    A model built in shards cannot grow, so it is read whole here (in fp32, on every rank alike:
-    layers that the checkpoint lacks are drawn from the ranks' equal random state) and read again
-    from the folder as the engine wants it.
+    `tokenizer_json` is the checkpoint's own, `added` the ids of the pieces it lacks. A model built
+    in shards cannot grow, so it is read whole first, in fp32, by every rank; layers that the
+    checkpoint lacks are drawn there, from the ranks' equal random state.
     """
+    if not added:
+        yield name
+        return
     tokenizer = load_json(tokenizer_json)
     description = json.loads(tokenizer.to_str())
     prefix = description["model"].get("continuing_subword_prefix") or ""
@@ -44,9 +50,10 @@ def extended(name: str, tokenizer_json: Path, added: Mapping[str, int], num_rows
     with whole():
         model = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
     grow(model, parts, num_rows)
-    folder = Path(tempfile.mkdtemp(prefix="textmill-extended-"))
-    model.save_pretrained(folder)
-    return folder
+    with tempfile.TemporaryDirectory(prefix="textmill-extended-") as folder:
+        model.save_pretrained(folder)
+        del model
+        yield folder
 
 
 @contextmanager
