@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from launch import report, results
+from launch import pretraining, report, results
 from runtime import stages
 from runtime.readable import duration
 
@@ -33,6 +33,11 @@ def print_pretraining(output: Path) -> None:
             parts.append(f"{label} {found.values[0]:.3f} -> {found.values[-1]:.3f}")
     if rows and parts:
         print(f"pretraining: {', '.join(parts)} in {rows[-1]['step']} steps")
+    speed = pretraining.speed(results.starts(stages.folder(output, "pretrain")))
+    if speed is not None:
+        shares = ", ".join(f"{part.name} {part.share:.1%}" for part in speed.parts)
+        utilization = "" if speed.mfu is None else f", MFU {speed.mfu:.1%}"
+        print(f"  {speed.tokens_per_second:,.0f} tokens a second{utilization}; time: {shares}")
 
 
 def print_task(task: results.Task) -> None:

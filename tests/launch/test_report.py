@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launch import charts, pretraining, report, results
+from launch import charts, pretraining, report, results, summary
 from launch.results import Curve
 from runtime.errors import DataError
 from tests.launch import runs
@@ -161,6 +161,14 @@ def test_speed_mixture_and_refused_updates_are_on_the_page(tmp_path: Path) -> No
     assert "1 update was refused by the guard, at step 10." in text
     for title in ("Mixture", "Bits per byte by domain"):
         assert f"<figcaption>{title}</figcaption>" in text
+
+
+def test_the_summary_says_how_fast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary.print_summary(measured(tmp_path), ["pretrain"], 61.0)
+    assert (
+        "  100 tokens a second, MFU 25.0%; time: forward 20.0%, backward 50.0%, evaluation 15.0%, "
+        "checkpoints 5.0%, other 10.0%\n" in capsys.readouterr().out
+    )
 
 
 def test_a_peak_that_was_given_is_called_so() -> None:
