@@ -80,10 +80,20 @@ def shipped_ds_configs() -> dict[str, Path]:
 
 
 def join_config(table: config.Engine, clip_norm: float, batch: Batch, world: int) -> dict[str, Any]:
-    """The complete DeepSpeed configuration: policy from the file, facts from the recipe."""
+    """The complete DeepSpeed configuration: policy from the file, facts from the recipe.
+
+    Raises RecipeError if the two do not go together.
+    """
     accumulation = batch.accumulation(world)
     policy = read_ds_config(table.ds_config)
     is_bf16 = table.precision == "bf16"
+    if table.compile and stage_of(policy) == 3:
+        raise RecipeError(
+            f"engine.compile does not go with ZeRO stage 3 (engine.ds_config = "
+            f'"{table.ds_config}"): gathering parameters interrupts the compiled code at every '
+            'layer, and it is compiled again and again; set engine.ds_config = "zero1" or "zero2", '
+            "or engine.compile = false"
+        )
     return {
         **policy,
         "train_batch_size": batch.global_size,

@@ -19,7 +19,7 @@ from runtime import config, processes
 from runtime.engine import Batch, Engine
 
 SAMPLES, LENGTH, VOCABULARY = 8, 16, 64
-OPTIMIZER = config.Optimizer(learning_rate=1e-2, clip_norm=1.0, weight_decay=0.1)
+OPTIMIZER = config.Optimizer(learning_rate=1e-2, weight_decay=0.1)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Case:
     micro_size: int = 2
     grows: bool = True  # every other step has half the samples
     refuses: bool = False  # steps of other data are refused in between
+    clip_norm: float = 0.2  # all gradients of the first steps are larger
+    compiles: bool = False  # the encoder by torch.compile, without code generation
 
     @property
     def name(self) -> str:
@@ -42,9 +44,11 @@ class Case:
 class Summed(nn.Module):
     """A masked-LM loss summed over its targets."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, compiles: bool = False) -> None:
         super().__init__()
         self.model = BertForMaskedLM.from_pretrained(folder)
+        if compiles:
+            self.model.bert.encoder.compile(backend="aot_eager")
 
     def forward(self, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         logits = self.model(input_ids=input_ids).logits.float()
@@ -90,9 +94,10 @@ def num_targets(labels: Tensor) -> int:
 def trained(case: Case, folder: Path) -> Iterator[Any]:
     """Loss and norm of every step; then the parameters (None but on rank 0)."""
     table = config.Engine(ds_config=case.ds_config, precision=case.precision)  # type: ignore[arg-type]
-    optimizer = OPTIMIZER.model_copy(update={"name": case.optimizer})
+    changes = {"name": case.optimizer, "clip_norm": case.clip_norm}
+    optimizer = OPTIMIZER.model_copy(update=changes)
     batch = Batch(SAMPLES, case.micro_size)
-    engine = Engine(lambda: Summed(folder), table, optimizer, batch, seed=5)
+    engine = Engine(lambda: Summed(folder, case.compiles), table, optimizer, batch, seed=5)
     rank, stride = processes.rank(), case.micro_size * processes.world_size()
 
     def step(number: int, refused: bool) -> tuple[float, float]:

@@ -43,6 +43,24 @@ def test_every_shipped_policy_joins_with_recipe_facts(
         assert joined["zero_optimization"]["memory_efficient_linear"] is False
 
 
+def test_compiled_code_and_stage_3_are_refused() -> None:
+    compiled = {name: config.Engine(ds_config=name, compile=True) for name in ("zero2", "zero3")}
+    assert join_config(compiled["zero2"], 1.0, Batch(8, 8), world=1)
+    with pytest.raises(RecipeError, match=r'ds_config = "zero3".*"zero1" or "zero2"'):
+        join_config(compiled["zero3"], 1.0, Batch(8, 8), world=1)
+
+
+def test_no_clipping_by_deepspeed_where_the_engine_clips() -> None:
+    def clipping(name: str, precision: Literal["fp32", "bf16"], norm: float) -> object:
+        table = config.Engine(ds_config=name, precision=precision)
+        return join_config(table, norm, Batch(8, 8), world=1)["gradient_clipping"]
+
+    assert clipping("zero0", "fp32", 0.5) == 0.0
+    assert clipping("zero0", "bf16", 0.5) == 0.5
+    assert clipping("zero1", "fp32", 0.5) == 0.5
+    assert clipping("zero1", "fp32", 0.0) == 0.0
+
+
 @pytest.mark.parametrize("key", RECIPE_FACTS)
 def test_a_policy_that_repeats_a_recipe_fact_is_refused(key: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
