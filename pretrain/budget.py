@@ -20,7 +20,7 @@ Imports no torch, so that a plan can tell all of this.
 
 import math
 from bisect import bisect_right
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 
@@ -119,13 +119,6 @@ class Budget:
                 for part in self.stretches
             ]
         return lines
-
-    def identity(self) -> list[object]:
-        """What a checkpoint must have been made with, so that the same samples follow it. Without
-        ramp and phases a run may be made longer."""
-        if len(self.stretches) == 1 and self.longest == self.sequence_length:
-            return [self.batch_sizes[-1]]
-        return [self.batch_sizes[-1], *map(astuple, self.stretches), self.lengths, self.total_steps]
 
     def check_ranks(self, world_size: int) -> None:
         """Raise RecipeError if the smallest batch cannot be shared out evenly among so many ranks

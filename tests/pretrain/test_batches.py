@@ -1,6 +1,5 @@
 """Batches: a pure function of the step, the same samples whatever the ranks, static shapes."""
 
-import pickle
 import re
 import shutil
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from pretrain.config import Objective, Recipe, Train
 from pretrain.masker import Masker
 from pretrain.model.objective import IGNORED
 from runtime.config import Launch
-from runtime.errors import DataError, RecipeError
+from runtime.errors import DataError
 
 EQUAL = Shares((0.5, 0.5), (None, None))
 TWO_PHASES = [{"share": 0.5}, {"share": 0.5, "sequence_length": 128, "weights": {"ships": 1.0}}]
@@ -283,10 +282,3 @@ def test_gather_keeps_the_sequence_of_the_order(corpus: Corpus) -> None:
         assert (found.tokens[place] == one.tokens[0]).all()
         assert (found.lengths[part] == one.lengths).all()
         assert (found.documents[part] == one.documents).all()
-
-
-def test_an_error_of_rank_0_travels(corpus: Corpus) -> None:
-    """What rank 0 cannot do every rank must raise: errors pickle."""
-    for error in (DataError("a"), RecipeError("b")):
-        found = pickle.loads(pickle.dumps(error))
-        assert (type(found), str(found)) == (type(error), str(error))

@@ -109,7 +109,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
     count = draw(st.integers(1, 3))
     parts = [draw(st.integers(1, 9)) for _ in range(count)]
     table: dict[str, Any] = {
-        "total_tokens": draw(st.integers(400_000, 900_000)),
+        "total_tokens": draw(st.integers(150_000, 300_000)),
         "global_batch_size": smallest * 2**doublings,
         "micro_batch_size": micro,
         "phases": [
@@ -123,7 +123,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(tables())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_steps_follow_each_other_without_gap(table: dict[str, Any]) -> None:
     """Tokens and samples of a step begin where those of the step before end."""
     found = budget(**table)
@@ -190,9 +190,3 @@ def test_every_batch_of_a_ramp_is_shared_out_among_the_ranks() -> None:
     ramp.check_ranks(2)
     with pytest.raises(RecipeError, match=r"ramp_from \(4\) .* 2 x 4 = 8; nearest: 8"):
         ramp.check_ranks(4)
-
-
-def test_a_plain_run_may_be_made_longer_but_not_one_with_a_ramp() -> None:
-    assert budget().identity() == budget(total_tokens=128_000).identity() == [16]
-    ramps = [budget(ramp_from=4, total_tokens=tokens).identity() for tokens in (64_000, 128_000)]
-    assert ramps[0] != ramps[1]
