@@ -1,17 +1,21 @@
 """Rows for the tokens that a checkpoint's vocabulary lacks.
 
 A new token begins as the mean of the pieces the checkpoint's own tokenizer spells it with, in the
-embeddings, the output layer and its bias (FVT: Gee et al. 2022, "Fast Vocabulary Transfer for
-Language Model Compression"; AVocaDo: Hong et al. 2021 start the same way). Rows that only fill the
-table up begin as the mean of all (Hewitt 2021, "Initializing New Word Embeddings for Pretrained
-Language Models"), where they take little of the probability. Random rows would have lengths and
-directions the encoder never saw.
+embeddings and the output layer (FVT: Gee et al. 2022, "Fast Vocabulary Transfer for Language Model
+Compression"; AVocaDo: Hong et al. 2021 start the same way). So it would be as probable as its
+pieces, and with many new tokens the old ones lose: its bias is the mean of theirs less the
+logarithm of one more than the number of new tokens that begin with the same piece, which share
+what that piece had. Rows that only fill the table up begin as the mean of all (Hewitt 2021,
+"Initializing New Word Embeddings for Pretrained Language Models"), where they take little of the
+probability.
 """
 
 # V rows of the vocabulary  D model width
 
 import json
+import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +82,11 @@ def grow(model: PreTrainedModel, parts: Parts, num_rows: int) -> None:
         table[before:] = known.mean(dim=0)
         for number, row in initial.items():
             table[number] = row
+    bias = model.get_output_embeddings().bias
+    if bias is not None:
+        sharing = Counter(ids[0] for ids in parts.values() if ids)
+        for number, ids in parts.items():
+            bias.data[number] -= math.log1p(sharing[ids[0]]) if ids else 0.0
 
 
 def tables(model: PreTrainedModel) -> list[Tensor]:
