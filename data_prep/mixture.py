@@ -59,8 +59,8 @@ class Mixture(RecipeTable):
     strategy: Literal["proportional", "fixed", "temperature", "online"] = "proportional"
     # fixed: one a source, any scale; 0: only evaluated. online: what to begin with.
     weights: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default={})
-    # temperature: weight = size^this. online: what to begin with; if not given, by size.
-    temperature: float = Field(default=0.7, gt=0.0, le=1.0)
+    # Weight = size^this; None: 0.7, or 1 if online.
+    temperature: float | None = Field(default=None, gt=0.0, le=1.0)
     # How often a source may be seen at most; then the others share what it had, in proportion.
     max_epochs: dict[str, PositiveFloat] = Field(default={})
     online: Online = Online()  # online: how the weights change
@@ -75,21 +75,22 @@ class Mixture(RecipeTable):
             )
         if self.weights and not any(self.weights.values()):
             raise ValueError("`weights` are all 0: at least one source must be trained on")
-        has_temperature = "temperature" in self.model_fields_set
+        has_temperature = self.temperature is not None
         if has_temperature and (not (is_online or self.strategy == "temperature") or self.weights):
             raise ValueError(
                 '`temperature` needs strategy = "temperature", or "online" without `weights` '
                 f"(given: {self.strategy!r})"
             )
-        if "online" in self.model_fields_set and not is_online:
+        if self.online != Online() and not is_online:
             raise ValueError(f'`online` needs strategy = "online" (given: {self.strategy!r})')
         return self
 
     @property
     def power(self) -> float:
         """The power of a source's size that is its weight, where none is given."""
-        is_online = self.strategy == "online" and "temperature" in self.model_fields_set
-        return self.temperature if is_online or self.strategy == "temperature" else 1.0
+        if self.temperature is not None:
+            return self.temperature
+        return 0.7 if self.strategy == "temperature" else 1.0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,13 @@
-"""`python -m pretrain RECIPE [key.path=value ...] [--dry-run]`: shards to encoder.
+"""Shards to encoder.
 
-Starts or resumes. The same arguments work under `deepspeed --no_local_rank --module pretrain`.
+    python -m pretrain RECIPE [key.path=value ...] [--dry-run] [--accept-drift]    start or resume
+    python -m pretrain inspect-step RUN STEP                show the texts of any step's batch
+
+The same arguments work under `deepspeed --no_local_rank --module pretrain`.
 """
+
+import sys
+from argparse import ArgumentParser
 
 from runtime import command, signals
 from runtime.errors import RecipeError, run_command
@@ -32,7 +38,19 @@ def pretrain() -> None:
         run(checked, checked.model, checked.train, planned, arguments.accept_drift)
 
 
+def show_step() -> None:
+    from pretrain import inspect_step
+
+    parser = ArgumentParser(
+        prog="python -m pretrain inspect-step", description="Show the texts of a step's batch."
+    )
+    inspect_step.add_arguments(parser)
+    inspect_step.inspect(parser.parse_args(sys.argv[2:]))
+
+
 def main() -> int:
+    if sys.argv[1:2] == ["inspect-step"]:
+        return run_command(show_step)
     # Before torch is imported: a signal that arrives during the import must not end the process.
     signals.install()
     return run_command(pretrain)

@@ -38,7 +38,11 @@ class Model(RecipeTable):
     @model_validator(mode="after")
     def heads_divide(self) -> Self:
         if self.checkpoint is not None:
-            given = sorted(self.model_fields_set - {"checkpoint"})
+            fields = type(self).model_fields
+            given = sorted(
+                name for name in fields
+                if name != "checkpoint" and getattr(self, name) != fields[name].default
+            )  # fmt: skip
             if given:
                 raise ValueError(
                     f"model.checkpoint brings its own shape, so {', '.join(given)} would be "

@@ -27,7 +27,7 @@ from deepspeed.checkpoint.constants import (
 )
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
-from deepspeed.utils import safe_get_full_fp32_param
+from deepspeed.utils import safe_get_full_fp32_param, set_z3_leaf_modules
 from deepspeed.utils.tensor_fragment import fragment_address
 from torch import Tensor, nn
 from transformers.integrations import HfDeepSpeedConfig
@@ -67,6 +67,15 @@ def start_communication(timer: Timer) -> None:
     processes.time_collectives(timer)
 
 
+def gather_layers_whole(module: nn.Module) -> None:
+    """Have ZeRO-3 gather each repeated layer at once, not matrix by matrix: fewer hooks and
+    collectives; the memory of one layer is little beside its activations."""
+    lists = [child for child in module.modules() if isinstance(child, nn.ModuleList)]
+    layers = {type(layer) for layers in lists for layer in layers}
+    if layers:
+        set_z3_leaf_modules(module, list(layers))
+
+
 class Engine:
     """One model under DeepSpeed. Every method is called by all ranks."""
 
@@ -93,6 +102,8 @@ class Engine:
         in_shards = HfDeepSpeedConfig(joined) if self.stage == 3 else None
         module = make_module()
         del in_shards
+        if self.stage == 3:
+            gather_layers_whole(module)
         self._gate = Gate(self.gradient_norm)
         rules: dict[str, Rule] = {
             "adamw": AdamW(),
@@ -108,6 +119,10 @@ class Engine:
         ]
         self._engine: Any = deepspeed.initialize(model=module, optimizer=inner, config=joined)[0]
         inner.layout = layout_of(self._engine.optimizer, module, self.stage)
+        self._write = self._engine.checkpoint_engine.save
+        self._write_error: OSError | RuntimeError | None = None
+        self._engine.checkpoint_engine.save = self._write_or_remember
+        self._engine._copy_recovery_script = lambda path: None  # scripts that unpickle anything
         self.device = self._engine.device
         self._micro_size = batch.micro_size
         self._micro_batches_done = 0
@@ -221,17 +236,35 @@ class Engine:
                 found[name] = whole.detach().reshape(full_shape(parameter)).float().cpu().clone()
         if processes.rank() != 0:
             return None
+        names = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
         for name, buffer in self.module.state_dict().items():
-            if name not in found and not hasattr(buffer, "ds_id") and buffer.numel():
+            if name not in names:  # tied ones are parameters, whatever ZeRO-3 left gathered
                 found[name] = buffer.detach().cpu().clone()
         return found
+
+    @torch.no_grad()
+    def show_parameters(self, values: Mapping[str, Tensor] | None) -> None:
+        """Forward with these weights, named as by `full_parameters`, until the next load.
+
+        Those of rank 0 count. The optimizer keeps its own and would bring them back: for evaluation
+        only.
+        """
+        for name, parameter in self.module.named_parameters():
+            value = processes.from_rank_0(None if values is None else values[name])
+            with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+                if value is not None and parameter.numel():
+                    parameter.copy_(value.view_as(parameter))
 
     def num_parameters(self) -> int:
         """Parameters of the whole model, shared ones counted once."""
         return sum(full_shape(parameter).numel() for parameter in self.module.parameters())
 
     def save_shards(self, folder: Path) -> None:
-        """Write this engine's shards into `folder`; DeepSpeed's own `latest` is never written."""
+        """Write this engine's shards into `folder`; DeepSpeed's own `latest` is never written.
+
+        A failed write raises on the rank it failed on, after all ranks have come through
+        DeepSpeed's barriers: the caller makes them agree.
+        """
         # Without this key a checkpoint of stage 1 or 2 cannot be converted for other world sizes.
         client_state = {
             UNIVERSAL_CHECKPOINT_INFO: {
@@ -241,9 +274,16 @@ class Engine:
         self._engine.save_checkpoint(
             str(folder.parent), tag=folder.name, client_state=client_state, save_latest=False
         )
-        if processes.rank() == 0:
-            for script in ("zero_to_fp32.py", "zero_to_torch.py"):  # copies that unpickle anything
-                (folder.parent / script).unlink(missing_ok=True)
+        error, self._write_error = self._write_error, None
+        if error is not None:
+            raise error
+
+    def _write_or_remember(self, state_dict: Any, path: str) -> None:
+        """Write one file of shards; a failure waits until no rank waits for this one."""
+        try:
+            self._write(state_dict, path)
+        except (OSError, RuntimeError) as error:
+            self._write_error = error
 
     def load_shards(self, folder: Path, is_universal: bool) -> None:
         """Load shards saved by the same number of ranks, or a universal checkpoint from any."""
@@ -255,6 +295,11 @@ class Engine:
         groups = self._engine.optimizer.param_groups
         for group, hyperparameters in zip(groups, self._hyperparameters, strict=True):
             group.update(hyperparameters)
+        # It also gives all parameters one tensor of steps, which each of them then counts up.
+        if is_universal:
+            for state in self._engine.optimizer.optimizer.state.values():
+                if isinstance(state.get("step"), Tensor):
+                    state["step"] = state["step"].clone()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ The models are the classes of transformers, built with packed attention. The voc
 a multiple of 64 rows, which matrix products like; the extra rows are never targets.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import cached_file
 
 from data_prep.shards import Corpus, TokenizerFacts
+from data_prep.tokenizer import load_json
+from data_prep.training.extension import differences, new_pieces
 from pretrain.config import Model
-from pretrain.model import attention
+from pretrain.model import attention, embeddings
 from runtime.errors import DataError, RecipeError
 
 VOCABULARY_MULTIPLE = 64
@@ -50,9 +51,8 @@ def shape(table: Model, tokenizer: TokenizerFacts, sequence_length: int) -> PreT
             f"model.max_positions ({positions}) is below the samples' length ({sequence_length}); "
             f"raise it to {sequence_length} or repack the shards shorter"
         )
-    vocabulary = -(-tokenizer.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
     common: dict[str, Any] = {
-        "vocab_size": vocabulary,
+        "vocab_size": whole_rows(tokenizer),
         "num_hidden_layers": table.num_layers,
         "hidden_size": table.hidden_size,
         "num_attention_heads": table.num_heads,
@@ -99,8 +99,13 @@ def shape(table: Model, tokenizer: TokenizerFacts, sequence_length: int) -> PreT
     )
 
 
+def whole_rows(tokenizer: TokenizerFacts) -> int:
+    """Rows of the vocabulary's tables."""
+    return -(-tokenizer.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+
 def from_checkpoint(name: str, corpus: Corpus, needed: int) -> PreTrainedModel:
-    """A model to continue, whose tokenizer must be that of the shards."""
+    """A model to continue, whose tokenizer, possibly extended, must be that of the shards."""
     try:
         config = AutoConfig.from_pretrained(name)
         file = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
@@ -114,10 +119,12 @@ def from_checkpoint(name: str, corpus: Corpus, needed: int) -> PreTrainedModel:
             f"model.checkpoint {name!r} is of type {config.model_type!r}, which has no masked-LM "
             "class in transformers; choose an encoder such as modernbert, bert or roberta"
         )
-    check_tokenizer(name, None if file is None else Path(file), corpus)
-    model = AutoModelForMaskedLM.from_pretrained(
-        name, attn_implementation=attention.NAME, dtype=torch.float32
-    )
+    added = check_tokenizer(name, file, corpus)
+    rows = whole_rows(corpus.tokenizer)
+    with embeddings.extended(name, Path(file or ""), added, rows) as folder:
+        model = AutoModelForMaskedLM.from_pretrained(
+            folder, attn_implementation=attention.NAME, dtype=torch.float32
+        )
     longest = longest_input(model.config)
     if longest < needed:
         raise DataError(
@@ -127,24 +134,24 @@ def from_checkpoint(name: str, corpus: Corpus, needed: int) -> PreTrainedModel:
     return model
 
 
-def check_tokenizer(name: str, file: Path | None, corpus: Corpus) -> None:
-    """Raise DataError unless the shards were made with the checkpoint's own tokenizer."""
+def check_tokenizer(name: str, file: str | None, corpus: Corpus) -> dict[str, int]:
+    """The ids of what the shards' tokenizer has beyond the checkpoint's. Raises DataError unless it
+    is the checkpoint's own, or that one extended."""
     if file is None:
         raise DataError(
             f"model.checkpoint {name!r} has no tokenizer.json to compare with that of the shards; "
             "save its fast tokenizer beside it"
         )
-    theirs, ours = (
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in (file, corpus.tokenizer.folder / "tokenizer.json")
-    )
-    parts = ("model", "normalizer", "pre_tokenizer", "added_tokens")
-    differing = [part for part in parts if theirs.get(part) != ours.get(part)]
+    (Path(file), corpus.tokenizer.folder / "tokenizer.json")
+    theirs, ours = map(load_json, (Path(file), corpus.tokenizer.folder / "tokenizer.json"))
+    differing = differences(theirs, ours)
     if differing:
         raise DataError(
             f"the shards in {corpus.folder} were made with another tokenizer than {name} "
-            f"(different: {', '.join(differing)}); set tokenizer.path to it and build them again"
+            f"(different: {', '.join(differing)}); set tokenizer.path to it (tokenizer.extend_by "
+            "may add to it) and build them again"
         )
+    return new_pieces(theirs, ours)
 
 
 def longest_input(config: PreTrainedConfig) -> int:
