@@ -50,6 +50,8 @@ class Ledger:
         ledgers = folder / FOLDER
         ledgers.mkdir(parents=True, exist_ok=True)
         path = ledgers / f"rank-{rank:05d}.jsonl"
+        for leftover in ledgers.glob(f".{path.name}.*.tmp"):  # of a start killed while it cut
+            leftover.unlink()
         cut_from(path, start_step + 1)
         if rank == 0:  # files of ranks that a start with more of them had
             for other, number in files(ledgers):
@@ -67,12 +69,12 @@ class Ledger:
         learning_rate: float,
         micro_batches: Sequence[MicroBatch],
         refused: str | None,
-        data_step: int | None = None,
+        data_step: int,
     ) -> None:
         """Record a step. The tensors of its inputs must not be changed from now on."""
         record: dict[str, Any] = {
             "step": step,
-            "data_step": step - 1 if data_step is None else data_step,
+            "data_step": data_step,
             "loss": float(loss).hex(),
             "gradient_norm": float(gradient_norm).hex(),
             "learning_rate": float(learning_rate).hex(),

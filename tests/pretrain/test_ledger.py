@@ -62,8 +62,10 @@ def test_a_resume_cuts_what_it_writes_again_and_a_torn_line(tmp_path: Path) -> N
     path = tmp_path / "ledger/rank-00000.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
+    (tmp_path / "ledger/.rank-00000.jsonl.99.abcdef01.tmp").write_bytes(whole[:300])
     write(tmp_path, 4, 6)
     assert path.read_bytes() == whole
+    assert list((tmp_path / "ledger").iterdir()) == [path]
     write(tmp_path, 0, 2)
     assert steps(tmp_path) == [1, 2]
 
