@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import finetune.config
 from runtime import stages
 from runtime.config import Recipe
-from runtime.recipe import load
+from runtime.recipe import load, to_toml
 from tests.conftest import ROOT
 
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
@@ -24,6 +25,14 @@ def test_loads(path: Path) -> None:
     recipe = load(path, [], Recipe)
     assert recipe.name == path.stem
     assert any(stages.is_wanted(stage, recipe) for stage in stages.STAGES)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_resolved_copy_loads_as_the_same(path: Path, tmp_path: Path) -> None:
+    recipe = load(path, [], finetune.config.Recipe)
+    copy = tmp_path / "recipe.toml"
+    copy.write_text(to_toml(recipe), encoding="utf-8")
+    assert load(copy, [], finetune.config.Recipe) == recipe
 
 
 def test_what_is_promised_is_shipped() -> None:
