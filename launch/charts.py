@@ -33,7 +33,8 @@ def lines(
             )
         axes.set_ylabel(unit, color=INK)
         if starts_at_zero:
-            axes.set_ylim(bottom=0)
+            highest = max(max(curve.values) for curve in drawn.values())
+            axes.set_ylim(0, 1.06 * highest if highest > 0 else 1)
         axes.margins(x=0.02)
         if len(drawn) > 1:
             explain(axes)
