@@ -75,6 +75,7 @@ def segments_of(lengths: np.ndarray) -> Segments:
     )
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def packed_attention(
     module: nn.Module,
     query: Tensor,

@@ -26,7 +26,6 @@ class MaskedLM(nn.Module):
         super().__init__()
         self.model = model
         self.head = Head(model)
-        self.head_names = self.head.names
 
     def forward(
         self,

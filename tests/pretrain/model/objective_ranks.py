@@ -1,5 +1,5 @@
-"""Run by test_objective.py on each rank: a few updates of a masked-LM under a ds_config; rank 0
-writes the loss of every step and the parameters at the end."""
+"""Run by test_objective.py on each rank: a few updates of a masked-LM under a ds_config, without
+and with layers that are computed again; rank 0 writes losses and parameters of both."""
 
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from transformers import AutoModelForMaskedLM
 from pretrain.model import attention
 from pretrain.model.attention import segments_of
 from pretrain.model.cross_entropy import IGNORED
+from pretrain.model.execution import checkpoint_activations
 from pretrain.model.objective import MaskedLM
 from runtime import config, processes
 from runtime.engine import Batch, Engine
@@ -38,19 +39,21 @@ def inputs(number: int) -> tuple[dict[str, object], int]:
     }, count
 
 
-def load(folder: Path) -> MaskedLM:
+def load(folder: Path, recomputes: bool = False) -> MaskedLM:
     model = AutoModelForMaskedLM.from_pretrained(folder, attn_implementation=attention.NAME)
+    if recomputes:
+        checkpoint_activations(model)
     return MaskedLM(model)
 
 
-def main(folder: Path, output: Path, ds_config: str) -> None:
-    processes.start(60)
-    torch.set_num_threads(1)
+def trained(folder: Path, ds_config: str, recomputes: bool) -> dict[str, object]:
+    """Loss of every step, losses of an evaluation, parameters (None but on rank 0)."""
     rank, world = processes.rank(), processes.world_size()
     table = config.Engine(ds_config=ds_config, precision="fp32")
     optimizer = config.Optimizer(learning_rate=1e-2, clip_norm=0.0)
-    batch = Batch(MICRO_BATCHES, 1)
-    engine = Engine(lambda: load(folder), table, optimizer, batch, seed=1)
+    engine = Engine(
+        lambda: load(folder, recomputes), table, optimizer, Batch(MICRO_BATCHES, 1), seed=1
+    )
     losses = []
     for step in range(STEPS):
         numbers = range(step * MICRO_BATCHES, (step + 1) * MICRO_BATCHES)
@@ -61,9 +64,15 @@ def main(folder: Path, output: Path, ds_config: str) -> None:
         engine.step(1e-2, lambda norm: True)
         losses.append(processes.sum_over_ranks([loss])[0] / num_targets)
     judged = engine.evaluate(inputs(99)[0])[1].tolist()
-    parameters = engine.full_parameters()
-    if rank == 0:
-        torch.save({"losses": losses, "judged": judged, "parameters": parameters}, output)
+    return {"losses": losses, "judged": judged, "parameters": engine.full_parameters()}
+
+
+def main(folder: Path, output: Path, ds_config: str) -> None:
+    processes.start(60)
+    torch.set_num_threads(1)
+    results = [trained(folder, ds_config, recomputes) for recomputes in (False, True)]
+    if processes.rank() == 0:
+        torch.save(results, output)
     processes.stop()
 
 
