@@ -19,9 +19,9 @@ from pretrain.evaluate import evaluate
 from pretrain.exports import Exports
 from pretrain.hooks import Hook
 from pretrain.masker import Masker
-from pretrain.model import build, proof
+from pretrain.model import build, execution, proof
 from pretrain.model.objective import MaskedLM
-from pretrain.plan import TABLES, result_tables
+from pretrain.plan import result_tables
 from pretrain.predictions import Predictions
 from pretrain.probes import Probes
 from pretrain.reweighting import OnlineMixing
@@ -35,6 +35,12 @@ from runtime.stages import Plan
 FREE_TO_CHANGE = {
     "train": ("evaluate_every_steps", "validation_samples", "micro_batch_size", "average_last"),
     "engine": ("ds_config", "activation_checkpointing", "compile"),
+}
+# What TensorBoard's page of parameters shows.
+MAIN_NUMBERS: Any = {
+    **dict.fromkeys(("seed", "model", "objective", "train", "optimizer", "schedule"), True),
+    "engine": {"ds_config", "precision"},
+    "mixture": {"strategy", "weights", "temperature"},
 }
 log = logging.getLogger("textmill")
 
@@ -55,7 +61,7 @@ def run(
     mixing = online_mixing(recipe, corpus, budget)
     data = phase_data(recipe, budget, corpus, plan.folder, mixing)
     engine = Engine(
-        lambda: MaskedLM(build.build(table, corpus, budget.longest)),
+        lambda: make_objective(recipe, table, corpus, budget.longest),
         recipe.engine,
         recipe.optimizer,
         batch,
@@ -94,6 +100,16 @@ def run(
     if processes.rank() == 0:
         extra = {**seen, "average": average, "seconds": round(time.time() - started, 1)}
         write_manifest(plan, position, engine, corpus, extra)
+
+
+def make_objective(recipe: Recipe, table: Model, corpus: Corpus, longest: int) -> MaskedLM:
+    """The model with its loss, its layers run as the recipe says."""
+    model = build.build(table, corpus, longest)
+    if recipe.engine.activation_checkpointing:
+        execution.checkpoint_activations(model)
+    if recipe.engine.compile:
+        execution.compile_encoder(model)
+    return MaskedLM(model)
 
 
 def online_mixing(recipe: Recipe, corpus: Corpus, budget: Budget) -> OnlineMixing | None:
@@ -147,7 +163,7 @@ def loop_settings(recipe: Recipe, settings: Train, accepts_drift: bool) -> Setti
         accepts_drift=accepts_drift,
         num_exports=1 + len(settings.export_at) + (settings.average_last is not None),
         description=f"```toml\n{to_toml(recipe)}```",
-        hyperparameters=json.loads(recipe.model_dump_json(include=set(TABLES))),
+        hyperparameters=json.loads(recipe.model_dump_json(include=MAIN_NUMBERS)),
     )
 
 
