@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
 
 from runtime import config, processes
-from runtime.engine import Batch, Engine
+from runtime.ds_config import Batch
+from runtime.engine import Engine, convert_to_universal
 
 SAMPLES, LENGTH, VOCABULARY = 8, 16, 64
 OPTIMIZER = config.Optimizer(learning_rate=1e-2, weight_decay=0.1)
@@ -34,6 +35,7 @@ class Case:
     grows: bool = True  # every other step has half the samples
     refuses: bool = False  # steps of other data are refused in between
     clip_norm: float = 0.2  # all gradients of the first steps are larger
+    reloads: str = ""  # half-way into another engine: from its "shards", or made "universal"
     compiles: bool = False  # the encoder by torch.compile, without code generation
 
     @property
@@ -97,7 +99,11 @@ def trained(case: Case, folder: Path) -> Iterator[Any]:
     changes = {"name": case.optimizer, "clip_norm": case.clip_norm}
     optimizer = OPTIMIZER.model_copy(update=changes)
     batch = Batch(SAMPLES, case.micro_size)
-    engine = Engine(lambda: Summed(folder, case.compiles), table, optimizer, batch, seed=5)
+
+    def new_engine() -> Engine:
+        return Engine(lambda: Summed(folder, case.compiles), table, optimizer, batch, seed=5)
+
+    engine = new_engine()
     rank, stride = processes.rank(), case.micro_size * processes.world_size()
 
     def step(number: int, refused: bool) -> tuple[float, float]:
@@ -127,10 +133,26 @@ def trained(case: Case, folder: Path) -> Iterator[Any]:
         return processes.sum_over_ranks([loss])[0], norm
 
     for number in range(case.steps):
+        if case.reloads and number == case.steps // 2:
+            saved = folder.parent / case.name / "saved"
+            engine.save_shards(saved)
+            if case.reloads == "universal":
+                saved = converted(saved)
+            engine = new_engine()
+            engine.load_shards(saved, case.reloads == "universal")
         if case.refuses and number in (0, 3, 4):
             step(number, refused=True)
         yield step(number, refused=False)
     yield engine.full_parameters()
+
+
+def converted(saved: Path) -> Path:
+    """The universal checkpoint of saved shards."""
+    processes.barrier()
+    if processes.rank() == 0:
+        convert_to_universal(saved, saved.with_name("universal"))
+    processes.barrier()
+    return saved.with_name("universal")
 
 
 def check_seconds(seconds: dict[str, float], elapsed: float) -> None:

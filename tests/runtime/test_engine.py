@@ -6,7 +6,7 @@ One start of ranks runs all trainings of that number of ranks (engine_ranks.py).
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,22 @@ pytestmark = pytest.mark.distributed
 STAGES = ["zero0", "zero1", "zero2", "cpu", "zero3_offload"]
 POLICIES = [*STAGES, "zero3", "zero3_large", "zeropp_multinode"]
 SPLIT = [Case(name, steps=5, grows=False) for name in ("zero0", "zero2", "cpu")]
+RELOADED = [
+    *(Case(name, steps=6, optimizer="muon", reloads="shards") for name in STAGES),
+    Case("zero0", "bf16", steps=6, reloads="shards"),
+    *(
+        Case(name, steps=6, optimizer=rule, reloads="universal")
+        for name in ("zero1", "cpu")
+        for rule in ("adamw", "stable_adamw", "muon")
+    ),
+]
 # DeepSpeed makes the groups of hierarchical partitions once a process: that policy comes last.
 CASES = {
     1: [Case(name, precision) for precision in ("fp32", "bf16") for name in STAGES]
     + [Case(name, steps=6, clip_norm=0.0) for name in STAGES]
     + [Case("zero1", steps=6, compiles=True)]
+    + RELOADED
+    + list(dict.fromkeys(replace(case, reloads="") for case in RELOADED))
     + SPLIT,
     2: [Case(name, "bf16", steps=6, refuses=yes) for name in STAGES for yes in (False, True)]
     + [Case(name, steps=6, refuses=True) for name in STAGES]
@@ -185,6 +196,15 @@ def test_a_refused_step_changes_nothing(name: str, precision: str, outcome: Any)
     if precision == "bf16":
         for key, value in never["parameters"].items():
             assert torch.equal(found["parameters"][key], value)
+
+
+@pytest.mark.parametrize("case", RELOADED, ids=lambda case: case.name)
+def test_a_reloaded_engine_goes_on_as_before(case: Case, outcome: Any) -> None:
+    """States of every optimizer, and its groups: universal loading mixes up their settings."""
+    found, wanted = outcome(1, case), outcome(1, replace(case, reloads=""))
+    assert found["losses"] == wanted["losses"]
+    for name, value in wanted["parameters"].items():
+        assert torch.equal(found["parameters"][name], value)
 
 
 @pytest.mark.parametrize("case", SPLIT, ids=lambda case: case.ds_config)
