@@ -21,8 +21,10 @@ NOTABLE_WAIT = 0.01  # share of the time waiting for data from which it is shown
 def console_line(
     step: int, total_steps: int, metrics: Mapping[str, float], seconds_left: float | None
 ) -> str:
-    """The known quantities in a fixed order, then results of evaluations; no newline at the end."""
+    """The known quantities in a fixed order, then results of evaluations; no newline at the end,
+    nothing at all where nothing of that is known."""
     parts = [f"step {step:>{len(str(total_steps))}}/{total_steps}", *quantities(metrics)]
+    found = results(metrics)
     eta = []
     if "loss/train" in metrics and seconds_left is not None:
         eta = [f"eta {duration(seconds_left)}"]
@@ -31,10 +33,12 @@ def console_line(
         for tag, value in metrics.items()
         if tag.startswith(BY_DOMAIN["loss"])
     ]
-    whole = "  ".join([*parts, *domains, *results(metrics), *eta])
+    if len(parts) == 1 and not domains and not found:
+        return ""
+    whole = "  ".join([*parts, *domains, *found, *eta])
     if cell_len(whole) <= WIDTH:
         return whole
-    below = [*wrapped(results(metrics)), *table(metrics)]
+    below = [*wrapped(found), *table(metrics)]
     return "\n".join(["  ".join(parts + eta), *(INDENT + line for line in below)])
 
 
@@ -95,7 +99,7 @@ def table(metrics: Mapping[str, float]) -> list[str]:
             if tag.startswith(prefix)
         )
     )
-    if not domains:
+    if len(domains) < 2:  # its figures are those of everything
         return []
     width = max(cell_len(name) for name in ("domain", *domains))
     lines = [padded("domain", width) + "".join(f"{name:>11}" for name in measures)]

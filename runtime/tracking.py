@@ -77,7 +77,9 @@ class Tracker:
         self.lines.flush()
         if step > self.recent[-1][0]:
             self.recent.append((step, time.monotonic()))
-        print(console_line(step, self.total_steps, metrics, self.seconds_left(step)), flush=True)
+        line = console_line(step, self.total_steps, metrics, self.seconds_left(step))
+        if line:
+            print(line, flush=True)
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Record a text (Markdown) for TensorBoard; nothing if it is empty."""
