@@ -18,6 +18,7 @@ from runtime import checkpoint, config, retention
 from runtime.checkpoint import Position
 from runtime.engine import Engine
 from runtime.errors import DataError, DiskError
+from tests.ranks import run_ranks
 from tests.small_disk import small_disk
 
 __all__ = ["small_disk"]  # a fixture
@@ -356,3 +357,14 @@ def test_a_write_that_fails_in_the_middle_keeps_the_last_checkpoint(small_disk: 
     assert names(small_disk) == ["LATEST", "step-00000010"]
     assert load(small_disk)[0].step == 10
     save_large(small_disk, 300_000, Position(step=20))
+
+
+@pytest.mark.distributed
+def test_a_write_that_fails_on_one_rank_ends_all_of_them_with_the_checkpoint_before(
+    tmp_path: Path,
+) -> None:
+    script = Path(__file__).parent / "checkpoint_ranks.py"
+    done = run_ranks([script, tmp_path / "checkpoints"], 2, tmp_path)
+    assert done.exit_codes == [7, 7], done.text
+    assert done.text.count("rank 1: ") == 2, done.text  # both ranks name the one that failed
+    assert done.text.count("the last checkpoint, of step 1, is intact and was loaded") == 2
