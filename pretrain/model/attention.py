@@ -11,7 +11,7 @@ dense.
 
 # N segments  L longest segment of a group  T tokens of the micro batch  H heads  K head width
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -29,6 +29,13 @@ class Group:
     index: Tensor  # (N, L) token positions; positions beyond a segment's end repeat its last token
     is_key: Tensor  # (N, L) true where the position belongs to the segment
     is_full: bool  # no segment of the group is shorter than L
+    masks: dict[int | None, Tensor | None] = field(default_factory=dict)  # by window, once made
+
+    def hidden(self, window: int | None) -> Tensor | None:
+        """`hidden_keys`, made once for all layers of a micro batch."""
+        if window not in self.masks:
+            self.masks[window] = hidden_keys(self, window)
+        return self.masks[window]
 
 
 @dataclass(frozen=True)
@@ -38,14 +45,15 @@ class Segments:
     boundaries: Tensor  # (num_segments + 1,) int32, from 0 to T
     longest: int  # tokens
     groups: tuple[Group, ...]  # CPU only
-    restore: Tensor  # (T,) CPU only: where each token's result stands in the concatenated groups
+    order: Tensor  # CPU only: token positions of all groups, one after the other
+    restore: Tensor  # (T,) CPU only: where each token's result stands in `order`
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Segments":
         """The same layout on a device."""
         if device.type == "cpu":
             return self
         boundaries = self.boundaries.to(device, non_blocking=non_blocking)
-        return Segments(boundaries, self.longest, self.groups, self.restore)
+        return Segments(boundaries, self.longest, self.groups, self.order, self.restore)
 
 
 def segments_of(lengths: np.ndarray) -> Segments:
@@ -71,6 +79,7 @@ def segments_of(lengths: np.ndarray) -> Segments:
         boundaries=torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
         longest=int(lengths.max()),
         groups=tuple(groups),
+        order=torch.cat([group.index.reshape(-1) for group in groups]),
         restore=torch.from_numpy(restore),
     )
 
@@ -137,25 +146,28 @@ def on_cpu(
     window: int | None,
     at: Segments,
 ) -> Tensor:
-    """Dense attention over each group of similar segments: (T, H, K) each."""
+    """Dense attention over each group of similar segments: (T, H, K) each.
+
+    Tokens are brought into the order of the groups once, and cut there: a gather for each group
+    would add up a whole (T, H, K) gradient for each in the backward pass.
+    """
+    sizes = [group.index.numel() for group in at.groups]
+    cuts = [torch.split(states.index_select(0, at.order), sizes) for states in (q, k, v)]
     results = []
-    for group in at.groups:
-        num, longest = group.index.shape
-        flat = group.index.reshape(-1)
-        # (T, H, K) -> (N, H, L, K)
+    for group, *parts in zip(at.groups, *cuts, strict=True):
+        # (N x L, H, K) -> (N, H, L, K)
         queries, keys, values = (
-            states.index_select(0, flat).view(num, longest, *states.shape[1:]).transpose(1, 2)
-            for states in (q, k, v)
+            part.view(*group.index.shape, *part.shape[1:]).transpose(1, 2) for part in parts
         )
         scores = torch.matmul(queries * scaling, keys.transpose(2, 3))  # (N, H, L, L)
-        hidden = hidden_keys(group, window)
+        hidden = group.hidden(window)
         if hidden is not None:
             scores = scores.masked_fill(hidden, float("-inf"))
         weights = torch.softmax(scores, dim=-1)
         if dropout:
             weights = nn.functional.dropout(weights, dropout)
         mixed = torch.matmul(weights, values)  # (N, H, L, K)
-        results.append(mixed.transpose(1, 2).reshape(num * longest, *q.shape[1:]))
+        results.append(mixed.transpose(1, 2).flatten(0, 1))
     return torch.cat(results).index_select(0, at.restore)
 
 
