@@ -1,8 +1,10 @@
-"""Hand-computed learning rates for each shape."""
+"""Hand-computed learning rates for each shape, and those of transformers."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import optimization
 
 from runtime.config import Schedule
 from runtime.schedule import learning_rate
@@ -31,6 +33,28 @@ def test_each_shape_by_hand(shape: str, expected: list[float]) -> None:
     )
     found = [learning_rate(schedule, 1.0, tokens, 1000) for tokens in TENTHS]
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", ["wsd", "cosine", "linear"])
+def test_each_shape_is_that_of_transformers(shape: str) -> None:
+    """Theirs count steps and end at 0: 100 steps, 10 of warm-up, 30 of decay."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    theirs = {
+        "wsd": lambda: optimization.get_wsd_schedule(optimizer, 10, 30, 100, decay_type="1-sqrt"),
+        "cosine": lambda: optimization.get_cosine_schedule_with_warmup(optimizer, 10, 100),
+        "linear": lambda: optimization.get_linear_schedule_with_warmup(optimizer, 10, 100),
+    }[shape]()
+    schedule = Schedule(
+        shape=shape,  # type: ignore[arg-type]
+        warmup_share=0.1,
+        decay_share=0.3,
+        final_share=0.0,
+    )
+    for step in range(101):
+        found = learning_rate(schedule, 2.0, step, 100)
+        assert found == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        theirs.step()
 
 
 def test_scales_with_the_peak() -> None:
