@@ -47,7 +47,7 @@ CORPORA = ("books", "code", "docs", "legal", "wiki")  # in English
 NUM_DOCUMENTS = 3000
 RANKS, ROWS, LENGTH = 2, 8, 512  # rows a rank and forward
 WARMUP = {"ours": 2, "trainer": 3}  # steps not counted; the Trainer driver's is fixed
-TARGET_LOSS = 7.5  # nats; ln of the vocabulary is 10.3, word frequencies alone bring about 7
+TARGET_LOSS = 7.2  # nats; ln of the vocabulary is 10.3, word frequencies alone bring about 7
 SCORE_EVERY = 6  # steps
 VALIDATION_SAMPLES = 32
 MOST_STEPS = 48  # of ours on the way to the loss
@@ -88,7 +88,6 @@ learning_rate = 1e-3
 [schedule]
 shape = "constant"
 warmup_share = 0.0
-[guard]
 [engine]
 threads_per_rank = 1
 [launch]
@@ -198,14 +197,12 @@ def speed(bench: Bench, precision: str, steps: int, with_peer: bool) -> None:
     figures = bench.figures
     figures[f"peak_gflops_per_rank{end}"] = peak = products(precision) / 1e9
     bench.say(f"matrix products in {precision}: {peak:.0f} GFLOP/s a rank")
-    unsharded = "zero1" if precision == "bf16" else "zero0"  # bf16 does not go with stage 0
-    sharded, plain = (ours(bench, precision, name, steps) for name in ("zero3", unsharded))
+    sharded, plain = (ours(bench, precision, name, steps) for name in ("zero3", "zero0"))
     figures[f"tokens_per_s_per_rank{end}"] = round(sharded["tokens_per_s"], 1)
-    figures[f"tokens_per_s_per_rank_{unsharded}{end}"] = round(plain["tokens_per_s"], 1)
-    key = "zero3_over_stage0" if unsharded == "zero0" else "zero3_over_stage1"
-    figures[key] = round(sharded["tokens_per_s"] / plain["tokens_per_s"], 3)
-    figures[f"mfu{end}"] = round(plain["gflops"] / peak, 3)
-    figures[f"mfu_zero3{end}"] = round(sharded["gflops"] / peak, 3)
+    figures[f"tokens_per_s_per_rank_zero0{end}"] = round(plain["tokens_per_s"], 1)
+    figures[f"zero3_over_stage0{end}"] = round(sharded["tokens_per_s"] / plain["tokens_per_s"], 3)
+    figures[f"mfu{end}"] = round(sharded["gflops"] / peak, 3)
+    figures[f"mfu_zero0{end}"] = round(plain["gflops"] / peak, 3)
     for name in ("data_wait_share", "checkpoint_seconds"):
         figures[f"{name}{end}"] = round(sharded[name], 5)
     if not with_peer:
