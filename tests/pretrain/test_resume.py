@@ -9,13 +9,22 @@ import json
 import math
 import shutil
 import signal
+import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from data_prep.mixture import Mixture, shares_of
+from data_prep.shards import Corpus
 from pretrain import inspect_step
+from pretrain.batches import MixtureBatches, of_phase
+from pretrain.budget import budget_of
+from pretrain.config import Objective, Train
+from pretrain.masker import Masker
 from tests.pretrain.runs import (
     assert_same,
     finished,
@@ -195,3 +204,32 @@ def test_a_checkpoint_of_another_model_is_refused(straight: Path, tmp_path: Path
     assert done.exit_codes == [3, 3], done.text
     assert "model.num_layers" in done.text
     assert not (stage(folder) / "export").exists()
+
+
+def test_the_batch_of_any_step_costs_what_the_first_costs(prepared: Path) -> None:
+    """A resume computes where it is: no index is read or built, no sample passed over. Counted in
+    lines of Python, which other work on the machine cannot change."""
+    corpus = Corpus(prepared / "run/data")
+    train = Train(total_tokens=1 << 40, global_batch_size=16, micro_batch_size=4)
+    budget = budget_of(train, corpus.sequence_length)
+    data = [of_phase(0, corpus, shares_of(Mixture(), corpus), seed=1)]
+    batches = MixtureBatches(Masker(corpus, Objective(), 1, 0), data, budget, 0, 2)
+
+    def lines(step: int) -> int:
+        count = 0
+
+        def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+            nonlocal count
+            count += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            batches.micro_batches(step)
+        finally:
+            sys.settrace(before)
+        return count
+
+    lines(0)  # what is read once: the tokenizer, the files that are mapped
+    assert max(map(lines, (10**6, 10**7))) < 1.5 * lines(1)

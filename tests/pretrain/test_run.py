@@ -218,10 +218,21 @@ def test_an_unreachable_checkpoint_is_one_clear_error(
     assert "'nobody/nothing' is neither a folder with a model nor a hub id" in message
 
 
-def test_a_loss_that_is_not_finite_ends_with_exit_code_4(workplace: Path) -> None:
-    done = start(workplace, "optimizer.learning_rate=1e30", 'engine.precision="fp32"')
+@pytest.mark.parametrize(
+    ("max_skips", "told"),
+    [
+        (2, "2 updates in a row were refused up to step 3"),
+        (8, "the last evaluation gives no number"),
+    ],
+)
+def test_weights_that_are_broken_end_with_exit_code_4(
+    max_skips: int, told: str, workplace: Path
+) -> None:
+    """By the first update, whose gradient is sound: what follows is refused, to the end or not."""
+    overrides = ("optimizer.learning_rate=1e30", f"guard.max_skips_in_a_row={max_skips}")
+    done = start(workplace, *overrides, 'engine.precision="fp32"')
     assert done.exit_codes == [4], done.text
-    assert "nothing was updated" in done.text
+    assert told in done.text
     assert not (workplace / "run/pretrain/export").exists()
 
 
