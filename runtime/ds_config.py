@@ -63,13 +63,30 @@ def read_ds_config(name: str) -> dict[str, Any]:
         raise RecipeError(f"cannot read engine.ds_config {path}: {error.strerror}") from None
     except ValueError as error:
         raise RecipeError(f"engine.ds_config {path} is not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise RecipeError(f"engine.ds_config {path} must hold a JSON object of DeepSpeed's keys")
     repeated = [key for key in RECIPE_FACTS if key in found]
     if repeated:
         raise RecipeError(
             f"engine.ds_config {path} sets {', '.join(repeated)}, which the recipe decides; "
             "remove them there and set [train], [optimizer] or [engine] in the recipe"
         )
-    return dict(found)
+    check_zero(path, found.get("zero_optimization", {}))
+    return found
+
+
+def check_zero(path: Path, table: Any) -> None:
+    """Refuse what the engine cannot work with, before any process group or model is made."""
+    if not isinstance(table, dict) or table.get("stage", 0) not in (0, 1, 2, 3):
+        raise RecipeError(
+            f"engine.ds_config {path}: zero_optimization must be a table whose stage is 0, 1, 2 or "
+            f"3; it is {json.dumps(table)}"
+        )
+    if table.get("compute_grad_norm") is False:
+        raise RecipeError(
+            f"engine.ds_config {path} sets zero_optimization.compute_grad_norm to false, but "
+            "clipping, the log and the guard need the gradient norm; remove it"
+        )
 
 
 def shipped_ds_configs() -> dict[str, Path]:

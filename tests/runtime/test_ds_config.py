@@ -69,6 +69,24 @@ def test_a_policy_that_repeats_a_recipe_fact_is_refused(key: str, tmp_path: Path
         read_ds_config(str(path))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "must hold a JSON object"),
+        ({"zero_optimization": 3}, r"must be a table whose stage is 0, 1, 2 or 3; it is 3$"),
+        ({"zero_optimization": {"stage": 4}}, r'it is \{"stage": 4\}'),
+        ({"zero_optimization": {"stage": 1, "compute_grad_norm": False}}, "need the gradient norm"),
+    ],
+)
+def test_policies_the_engine_cannot_work_with(
+    content: object, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecipeError, match=message):
+        read_ds_config(str(path))
+
+
 def test_unknown_missing_and_broken_policies(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"'zero9'.*cpu, zero0, zero1"):
         read_ds_config("zero9")
