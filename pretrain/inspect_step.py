@@ -42,8 +42,10 @@ from pretrain.model.objective import IGNORED
 from pretrain.run import online_mixing
 from runtime import checkpoint, provenance, recipe, retention, stages
 from runtime.errors import DataError
+from runtime.tracking import json_number
 
 Ids = NDArray[np.int64]
+NUMBERS = ("loss", "gradient_norm", "learning_rate")  # of the ledger
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,9 @@ def inspect(found: Namespace) -> None:
     if done:
         record = done[0]
         facts |= {"refused": record.get("refused")}
-        names = ("loss", "gradient_norm", "learning_rate")
-        facts |= {name: float.fromhex(record[name]) for name in names}
+        facts |= {name: json_number(float.fromhex(record[name])) for name in NUMBERS}
     if found.json:
-        whole = {**facts, "samples": [asdict(sample) for sample in samples]}
-        print(json.dumps({k: str(v) if v != v else v for k, v in whole.items()}))
+        print(json.dumps({**facts, "samples": [asdict(sample) for sample in samples]}))
     else:
         show(facts, samples)
 
@@ -131,7 +131,13 @@ def batches_of(run: Path, folder: Path, step: int) -> MixtureBatches:
 def config_of(table: Model, corpus: Corpus, budget: Budget) -> Any:
     """The transformers configuration of the model that was trained."""
     if table.checkpoint is not None:
-        return AutoConfig.from_pretrained(table.checkpoint)
+        try:
+            return AutoConfig.from_pretrained(table.checkpoint)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"model.checkpoint {table.checkpoint!r}, which the run continued, cannot be read: "
+                f"{str(error).splitlines()[0]}; put it back, or run this where it can be reached"
+            ) from None
     return build.shape(table, corpus.tokenizer, budget.longest)
 
 
@@ -243,7 +249,7 @@ def show(facts: dict[str, Any], samples: list[Sample]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know few characters
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if facts["is_verified"]:
-        told = ", ".join(f"{n.replace('_', ' ')} {facts[n]:.5g}" for n in list(facts)[4:])
+        told = ", ".join(f"{n.replace('_', ' ')} {float(facts[n]):.5g}" for n in NUMBERS)
         applied = f"not applied ({facts['refused']})" if facts["refused"] else "applied"
         console.print(f"step {facts['step']} (data step {facts['data_step']}): {told}, {applied}")
         console.print("its samples have the hashes of the ledger; targets: {as [MASK]} {as>another}"

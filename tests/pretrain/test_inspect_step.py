@@ -128,6 +128,18 @@ def test_nothing_is_shown_that_was_not_trained_on(
         shown(run, capsys, "1")
 
 
+def test_a_refused_step_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "pretrain/ledger/rank-00000.jsonl"
+    record = json.loads(path.read_text().splitlines()[1])
+    record |= {"loss": "nan", "gradient_norm": "inf", "refused": "loss nan"}
+    path.write_text(json.dumps(record) + "\n")
+    first = shown(run, capsys, "2").splitlines()[0]
+    assert first.startswith("step 2 (data step 1): loss nan, gradient norm inf, learning rate")
+    assert first.endswith("not applied (loss nan)")
+    found = read(run, capsys, "2")
+    assert (found["loss"], found["gradient_norm"], found["refused"]) == ("nan", "inf", "loss nan")
+
+
 def test_steps_count_from_1(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="steps count from 1; given 0"):
         shown(run, capsys, "0")
