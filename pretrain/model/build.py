@@ -120,10 +120,11 @@ def from_checkpoint(name: str, corpus: Corpus, needed: int) -> PreTrainedModel:
             "class in transformers; choose an encoder such as modernbert, bert or roberta"
         )
     added = check_tokenizer(name, file, corpus)
-    rows = whole_rows(corpus.tokenizer)
-    with embeddings.extended(name, Path(file or ""), added, rows) as folder:
+    if added:
+        model = embeddings.extended(name, Path(file or ""), added, whole_rows(corpus.tokenizer))
+    else:
         model = AutoModelForMaskedLM.from_pretrained(
-            folder, attn_implementation=attention.NAME, dtype=torch.float32
+            name, attn_implementation=attention.NAME, dtype=torch.float32
         )
     longest = longest_input(model.config)
     if longest < needed:

@@ -14,7 +14,6 @@ probability.
 
 import json
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,24 +26,20 @@ from transformers.integrations import deepspeed as integration
 
 from data_prep.tokenizer import load_json
 from data_prep.training import extension
+from pretrain.model import attention
 
 Parts = Mapping[int, Sequence[int]]  # old ids that spell each new id
 
 
-@contextmanager
 def extended(
     name: str, tokenizer_json: Path, added: Mapping[str, int], num_rows: int
-) -> Iterator[str]:
-    """Inside the block, where to read the checkpoint from: `name` itself if nothing is `added`,
-    else a temporary folder with it grown to `num_rows` rows at least.
+) -> PreTrainedModel:
+    """The checkpoint with `num_rows` rows at least, `added` being the ids of the pieces that its
+    own `tokenizer_json` lacks. All ranks call it, with equal random states.
 
-    `tokenizer_json` is the checkpoint's own, `added` the ids of the pieces it lacks. A model built
-    in shards cannot grow, so it is read whole first, in fp32, by every rank; layers that the
-    checkpoint lacks are drawn there, from the ranks' equal random state.
+    A model built in shards cannot grow, so every rank reads it whole first, in fp32; layers that
+    the checkpoint lacks are drawn there.
     """
-    if not added:
-        yield name
-        return
     tokenizer = load_json(tokenizer_json)
     description = json.loads(tokenizer.to_str())
     prefix = description["model"].get("continuing_subword_prefix") or ""
@@ -54,10 +49,13 @@ def extended(
     with whole():
         model = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
     grow(model, parts, num_rows)
-    with tempfile.TemporaryDirectory(prefix="textmill-extended-") as folder:
-        model.save_pretrained(folder)
-        del model
-        yield folder
+    return type(model).from_pretrained(
+        None,
+        config=model.config,
+        state_dict=dict(model.state_dict()),  # plain: transformers cannot copy metadata here
+        attn_implementation=attention.NAME,
+        dtype=torch.float32,
+    )
 
 
 @contextmanager
