@@ -338,9 +338,12 @@ def time_to_loss(bench: Bench, with_peer: bool) -> None:
         if "loss/valid" in row
     ]
     figures["target_loss"] = TARGET_LOSS
-    figures["seconds_to_loss"] = round(reached(curve), 1)
     bench.raw.append({"label": f"ours-to-loss-{precision}", "curve": curve})
-    bench.say(f"ours reached a loss of {TARGET_LOSS} after {reached(curve):.0f} s")
+    own = reached(curve)
+    if own is None:
+        raise RuntimeError(f"ours never reached a loss of {TARGET_LOSS}: {curve}")
+    figures["seconds_to_loss"] = round(own, 1)
+    bench.say(f"ours reached a loss of {TARGET_LOSS} after {own:.0f} s")
     if with_peer:
         write_rows(bench)
         output = bench.folder / "trainer.json"
@@ -349,13 +352,15 @@ def time_to_loss(bench: Bench, with_peer: bool) -> None:
         run(bench, "trainer-to-loss", [sys.executable, *TORCHRUN, *map(str, arguments)])
         theirs = json.loads(output.read_text())
         bench.raw.append({"label": f"trainer-to-loss-{precision}", "curve": theirs})
-        figures["trainer_seconds_to_loss"] = round(reached(theirs), 1)
-        figures["time_to_loss_ratio"] = round(reached(theirs) / reached(curve), 2)
+        needed = reached(theirs)
+        figures["trainer_reached_loss"] = float(needed is not None)  # 0: it needs longer than this
+        figures["trainer_seconds_to_loss"] = round(needed or theirs[-1][1], 1)
+        figures["time_to_loss_ratio"] = round((needed or theirs[-1][1]) / own, 2)
 
 
-def reached(curve: list[tuple[int, float, float]]) -> float:
-    """Seconds at which the loss passed the target, in a straight line between two scores; the last
-    seconds if it never did, which understates them."""
+def reached(curve: list[tuple[int, float, float]]) -> float | None:
+    """Seconds at which the loss passed the target, in a straight line between two scores; None if
+    it never did."""
     before: tuple[float, float] | None = None
     for _, seconds, loss in curve:
         if loss <= TARGET_LOSS:
@@ -364,7 +369,7 @@ def reached(curve: list[tuple[int, float, float]]) -> float:
             share = (before[1] - TARGET_LOSS) / (before[1] - loss)
             return before[0] + share * (seconds - before[0])
         before = seconds, loss
-    return curve[-1][1]
+    return None
 
 
 def write_rows(bench: Bench) -> None:
