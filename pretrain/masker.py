@@ -27,7 +27,7 @@ class Masker:
     seed: int
     first_position: int
 
-    def micro_batch(self, rows: Rows, keys: masking.UInt64, progress: float = 0.0) -> MicroBatch:
+    def micro_batch(self, rows: Rows, keys: masking.UInt64, progress: float) -> MicroBatch:
         """Mask rows (B, T) and flatten them to one packed row (1, B x T); `progress` is the share
         of the run that is done. The shapes do not depend on it."""
         num_samples, length = rows.tokens.shape

@@ -60,7 +60,7 @@ class Predictions:
         keys = masking.sample_keys(SEED, np.zeros_like(numbers), np.zeros_like(numbers), numbers)
         reading = Masker(corpus, OBJECTIVE, SEED, masker.first_position)
         domains = [corpus.sources[source].domain for source, _ in samples]
-        return Predictions(corpus, domains, reading.micro_batch(rows, keys))
+        return Predictions(corpus, domains, reading.micro_batch(rows, keys, 0.0))
 
     def markdown(self, engine: Engine, objective: MaskedLM) -> str:
         """What the model predicts now. All ranks call it, for the forward is a collective under

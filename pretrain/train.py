@@ -268,7 +268,7 @@ def is_exhausted(position: Position, settings: Settings) -> bool:
 def judged(position: Position, evaluation: Evaluation) -> Position:
     """The position after an evaluation: the best step so far and how long ago it was."""
     score = evaluation.score  # -inf: nothing was evaluated
-    if not math.isnan(score) and (position.best_score is None or score > position.best_score):
+    if math.isfinite(score) and (position.best_score is None or score > position.best_score):
         return replace(
             position,
             best_score=evaluation.score,

@@ -331,7 +331,11 @@ def load_state(trained: engine.Engine, path: Path, saved_by: int) -> None:
     if is_same_world:
         state = torch.load(path / f"rng-{processes.rank():05d}.pt", weights_only=True)
         set_random_state(state)
-    elif trained.stage > 0:
+        return
+    # Of the step alone: a run that goes back here later draws what a new start here would.
+    step = int(path.name.rpartition("-")[2])
+    torch.manual_seed((step << 20) + processes.rank())
+    if trained.stage > 0:
         if processes.rank() == 0:
             log.warning(
                 "%s was saved by %d ranks and is converted for %d: data and order stay exact, "

@@ -42,6 +42,7 @@ def test_what_is_promised_is_shipped() -> None:
         "english",
         "chinese",
         "biomedical",
+        "continued",
         "modernbert-base",
         "modernbert-small",
         "ner",
