@@ -47,7 +47,8 @@ CORPORA = ("books", "code", "docs", "legal", "wiki")  # in English
 NUM_DOCUMENTS = 3000
 RANKS, ROWS, LENGTH = 2, 8, 512  # rows a rank and forward
 WARMUP = {"ours": 2, "trainer": 3}  # steps not counted; the Trainer driver's is fixed
-TARGET_LOSS = 7.2  # nats; ln of the vocabulary is 10.3, word frequencies alone bring about 7
+# Nats; ln of the vocabulary is 10.3. From 7.3 on both curves are flat and cross a line by chance.
+TARGET_LOSS = 7.4
 SCORE_EVERY = 6  # steps
 VALIDATION_SAMPLES = 32
 MOST_STEPS = 48  # of ours on the way to the loss

@@ -90,7 +90,7 @@ class Guard(RecipeTable):
     """Which updates are refused, and when a run goes back."""
 
     spike_sigmas: PositiveFloat | None = 6.0  # above the mean gradient norm; None: never a spike
-    window_steps: Positive = 128  # applied updates that mean and deviation are taken of
+    window_steps: Positive = 128  # updates that mean and deviation are taken of
     max_skips_in_a_row: Positive = 8  # then the run goes back to its newest checkpoint
     max_rollbacks: Annotated[int, Field(ge=0)] = 3  # then it ends with exit code 4
 

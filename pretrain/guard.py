@@ -1,18 +1,21 @@
 """Guard of a run: which updates are refused, and when the run goes back.
 
 An update is refused when its loss or its gradient norm is not finite, or when the norm is a spike:
-above the mean of the last `window_steps` applied updates by more than `spike_sigmas` of their
-deviation. So does OLMo-core skip steps (Ai2, `SkipStepOptimizer`: 6 deviations, 128 updates); here
-refused updates stay out of the window, and the norm alone decides, because the loss of a mixture
-of sources varies with the sources. Two things keep the rule from refusing what is no spike:
+above the mean of the last `window_steps` by more than `spike_sigmas` of their deviation. So does
+OLMo-core skip steps (Ai2, `SkipStepOptimizer`: 6 deviations, 128 updates); here the norm alone
+decides, because the loss of a mixture of sources varies with the sources. Three things keep the
+rule from refusing what is no spike:
 
-- It begins when half the window is filled (there as in OLMo-core): norms fall steeply at first.
+- It begins when half the window is filled (as in OLMo-core): norms fall steeply at first.
 - The deviation is taken to be at least a tenth of the mean: after a window of nearly equal norms
   a small rise would else be many deviations.
+- A refused norm enters the window (as in OLMo-core) unless it is not finite. If norms have risen
+  for good, which happened after 150 steps of small batches, four refusals teach it: kept out, they
+  would be refused for ever.
 
-After `max_skips_in_a_row` refused updates the run goes back to a checkpoint and passes over the
-data since then (Chowdhery et al. 2022, "PaLM", 5.1). The guard then begins anew: if norms have
-changed for good, it learns the new ones and does not refuse them for ever.
+After `max_skips_in_a_row` refused updates, which must then be not finite or rise without end, the
+run goes back to a checkpoint and passes over the data since then (Chowdhery et al. 2022, "PaLM",
+5.1).
 
 Decisions depend on the sequence of losses and norms alone, which are the same on all ranks.
 """
@@ -35,7 +38,9 @@ class Guard:
         self.table = table
         self.refused: str | None = None  # why the last update was refused; None: it was applied
         self.in_a_row = 0  # refused updates since the last applied one
-        self.norms: deque[float] = deque(maxlen=table.window_steps)  # of applied updates
+        self.norms: deque[float] = deque(
+            maxlen=table.window_steps
+        )  # finite ones, of refused updates, too
 
     def accepts(self, loss: float, gradient_norm: float) -> bool:
         """True if the update may be applied; called once a step, with the same values on all ranks.
@@ -43,12 +48,10 @@ class Guard:
         `loss` is the mean over the step's targets, `gradient_norm` before clipping.
         """
         self.refused = self.fault(loss, gradient_norm)
-        if self.refused is not None:
-            self.in_a_row += 1
-            return False
-        self.in_a_row = 0
-        self.norms.append(gradient_norm)
-        return True
+        if math.isfinite(gradient_norm):
+            self.norms.append(gradient_norm)
+        self.in_a_row = 0 if self.refused is None else self.in_a_row + 1
+        return self.refused is None
 
     def fault(self, loss: float, gradient_norm: float) -> str | None:
         """Why an update must not be applied; None if it may."""
@@ -60,7 +63,7 @@ class Guard:
         return (
             f"gradient norm {gradient_norm:.4g} is a spike: {limit:.4g} is "
             f"{self.table.spike_sigmas:g} deviations above the mean of the last "
-            f"{len(self.norms)} applied updates"
+            f"{len(self.norms)} updates"
         )
 
     def limit(self) -> float | None:

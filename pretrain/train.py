@@ -109,6 +109,7 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
         if position.step == 0:
             tracker.log(0, evaluated(job, 0, tracker, throughput).metrics)
         began, seconds_before = time.monotonic(), position.seconds
+        tracker.ends_at = began + (settings.budget_seconds or math.inf) - seconds_before
         while not is_over(position, batches, settings):
             data_step = position.step + position.data_offset
             with throughput.waiting():

@@ -47,6 +47,7 @@ class Tracker:
         """Open the files; `start_step` is the number of steps the loaded checkpoint has done."""
         self.total_steps = total_steps
         self.is_writer = is_writer
+        self.ends_at = math.inf  # on the monotonic clock: a run with a budget of time sets it
         self.recent: deque[tuple[int, float]] = deque([(start_step, time.monotonic())], ETA_WINDOW)
         if not is_writer:
             return
@@ -133,7 +134,8 @@ class Tracker:
         (first_step, first_time), (last_step, last_time) = self.recent[0], self.recent[-1]
         if last_step == first_step:
             return None
-        return (self.total_steps - step) * (last_time - first_time) / (last_step - first_step)
+        by_steps = (self.total_steps - step) * (last_time - first_time) / (last_step - first_step)
+        return min(by_steps, max(self.ends_at - time.monotonic(), 0.0))
 
     def flush(self) -> None:
         """Make all that was logged survive a power loss; called at checkpoints."""

@@ -122,7 +122,15 @@ def test_killed_while_training_and_resumed_is_bit_exact(straight: Path, workplac
 
 @pytest.mark.parametrize(
     ("ds_config", "precision"),
-    [("zero0", "fp32"), ("zero1", "bf16"), ("zero2", "fp32"), ("zero2", "bf16"), ("cpu", "fp32")],
+    [
+        ("zero0", "fp32"),
+        ("zero0", "bf16"),
+        ("zero1", "fp32"),
+        ("zero1", "bf16"),
+        ("zero2", "fp32"),
+        ("zero2", "bf16"),
+        ("cpu", "fp32"),
+    ],
 )
 def test_killed_at_any_instant_and_resumed_is_bit_exact(
     ds_config: str, precision: str, prepared: Path, tmp_path: Path

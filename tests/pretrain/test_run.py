@@ -59,6 +59,26 @@ def test_export_is_an_ordinary_model_with_its_tokenizer(trained: Path) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+def test_a_budget_of_wall_clock_ends_the_run_and_shapes_its_rate(
+    prepared: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "workplace"
+    shutil.copytree(prepared, folder)
+    minutes = 0.05
+    done = start(
+        folder, "train.total_tokens=1_000_000_000", f"train.budget_minutes={minutes}",
+        "train.evaluate_every_steps=100_000", "checkpoint.interval_steps=100_000",
+    )  # fmt: skip
+    assert done.exit_codes == [0], done.text
+    manifest = json.loads((folder / "run/pretrain/manifest.json").read_text())
+    assert 60 * minutes <= manifest["position"]["seconds"] < 60 * minutes + 30
+    assert 0 < manifest["position"]["step"] < 1_000_000_000 / 1024
+    rows = (folder / "run/pretrain/metrics.jsonl").read_text().splitlines()
+    rates = [row["optim/learning_rate"] for row in map(json.loads, rows[1:])]
+    assert max(rates) == pytest.approx(3e-3)
+    assert rates[-1] < 1.5e-3  # the decay belongs to the last fifth of the time
+
+
 def test_a_continued_model_has_seen_both_corpora(tmp_path: Path) -> None:
     counts = {"examples_found": 2, "examples_left": 2, "documents": 2, "documents_dropped": 0}
     entry = {"examples": 9, **counts}
