@@ -313,7 +313,8 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     for name in DOMAINS:
         lines.step([row["step"] for row in weights], [row[name] for row in weights], label=name,
                    where="post")  # fmt: skip
-    lines.set(xlabel="step", ylabel="share of the samples", ylim=(0, None))
+    largest = max(row[name] for row in weights for name in DOMAINS)
+    lines.set(xlabel="step", ylabel="share of the samples", ylim=(0, 1.15 * largest))
     lines.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
