@@ -135,7 +135,7 @@ class Tracker:
         if last_step == first_step:
             return None
         by_steps = (self.total_steps - step) * (last_time - first_time) / (last_step - first_step)
-        return min(by_steps, max(self.ends_at - time.monotonic(), 0.0))
+        return min(by_steps, max(self.ends_at - last_time, 0.0))
 
     def flush(self) -> None:
         """Make all that was logged survive a power loss; called at checkpoints."""

@@ -204,3 +204,14 @@ def test_time_left_follows_the_recent_speed(
     tracker.log(120, {"loss/train": 1.0})
     assert tracker.seconds_left(120) == pytest.approx(880.0)
     tracker.close()
+
+
+def test_time_left_is_at_most_what_a_budget_of_time_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 100.0])
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    tracker = Tracker(tmp_path, 0, total_steps=1000, is_writer=True)
+    tracker.ends_at = 130.0
+    tracker.log(10, {"loss/train": 1.0})
+    assert tracker.seconds_left(10) == pytest.approx(30.0)
