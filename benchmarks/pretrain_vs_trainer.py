@@ -232,9 +232,7 @@ def ours(bench: Bench, precision: str, ds_config: str, steps: int) -> dict[str, 
         "gflops": first["peak"]["flops"] / RANKS / 1e9
         * float(np.average([row["perf/mfu"] for row in counted])),
         "data_wait_share": float(np.mean([row["perf/data_wait_share"] for row in counted])),
-        "checkpoint_seconds": rows[-1]["perf/checkpoint_seconds"]
-        if "perf/checkpoint_seconds" in rows[-1]
-        else first["parts"]["checkpoint"] / max(first["checkpoints"], 1),
+        "checkpoint_seconds": first["parts"]["checkpoint"] / first["checkpoints"],
     }  # fmt: skip
     bench.raw.append({"label": label, "seconds": seconds, **found, "parts": first["parts"]})
     bench.say(f"{label}: {found['tokens_per_s']:.0f} tokens/s a rank")
@@ -274,9 +272,8 @@ def products(precision: str) -> float:
     """Operations a second of a rank in the products of one forward and backward, all ranks busy."""
     context = get_context("spawn")
     barrier, results = context.Barrier(RANKS), context.Queue()
-    ranks = [
-        context.Process(target=multiply, args=(precision, barrier, results)) for _ in range(RANKS)
-    ]
+    given = precision, barrier, results
+    ranks = [context.Process(target=multiply, args=given) for _ in range(RANKS)]
     for rank in ranks:
         rank.start()
     found = [results.get(timeout=300) for _ in ranks]
@@ -291,10 +288,8 @@ def multiply(precision: str, barrier: Barrier, results: Any) -> None:
 
     torch.set_num_threads(1)
     width, between, tokens = SHAPE["hidden_size"], SHAPE["intermediate_size"], ROWS * LENGTH
-    layers, dtype = (
-        SHAPE["num_hidden_layers"],
-        getattr(torch, {"bf16": "bfloat16"}.get(precision, "float32")),
-    )
+    layers = SHAPE["num_hidden_layers"]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     shapes = [(tokens, width, width)] * (4 * layers)
     shapes += [(tokens, width, between), (tokens, between, width)] * layers
     shapes += [(int(tokens * 0.3), width, SHAPE["vocab_size"])]

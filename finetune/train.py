@@ -20,7 +20,7 @@ from finetune.plan import encoder_name
 from finetune.report import Prepared, Trained
 from finetune.task import Task
 from pretrain.evaluate import Evaluation
-from pretrain.export import export as export_model
+from pretrain.export import Exporter
 from pretrain.train import Job, Settings, train
 from runtime import checkpoint, config, plugins, processes, provenance, schedule, stages
 from runtime.engine import Batch, Engine
@@ -139,9 +139,8 @@ def train_model(
     assert isinstance(objective, heads.Objective)
     if not is_control:
         facts = model_facts(prepared)
-        export_model(
-            engine, objective.model, "model.", folder / "tokenizer", folder / "export", facts
-        )
+        exporter = Exporter(engine, objective.model, "model.", folder / "tokenizer")
+        exporter.write(folder / "export", facts)
     training = {
         "steps": position.step,
         "steps_planned": batches.total_steps,

@@ -80,18 +80,6 @@ class Exporter:
         provenance.fsync_folder(folder.parent)
 
 
-def export(
-    engine: Engine,
-    model: PreTrainedModel,
-    prefix: str,
-    tokenizer: Path,
-    folder: Path,
-    facts: Mapping[str, Any],
-) -> None:
-    """Write one export of a run. All ranks call it."""
-    Exporter(engine, model, prefix, tokenizer).write(folder, facts)
-
-
 def check_shapes(folder: Path, model: PreTrainedModel) -> None:
     """A sharded model saved without gathering writes empty tensors and no error: look."""
     found: dict[str, list[int]] = {}
