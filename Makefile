@@ -32,17 +32,22 @@ check: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m runtime.schema docs/
 
+# What the extra `tflite` adds lies in a folder of its own, which its tests put on PYTHONPATH: one of
+# its packages (torchao) is imported by transformers wherever it is found, and complains at length.
 # The stamp holds a copy of the lock it was made from: a newer file date alone (git checkout) is no
 # reason to install again.
-$(STAMP): requirements.lock setup.py
-	@if [ -f $(STAMP) ] && cat requirements.lock setup.py | cmp -s - $(STAMP); then \
+$(STAMP): requirements.lock requirements-tflite.lock setup.py
+	@if [ -f $(STAMP) ] && cat requirements.lock requirements-tflite.lock setup.py | cmp -s - $(STAMP); then \
 		touch $(STAMP); \
 	else \
 		set -x; \
 		[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; \
 		$(BIN)/python -m pip install --quiet --requirement requirements.lock; \
 		$(BIN)/python -m pip install --quiet --no-deps --editable .; \
-		cat requirements.lock setup.py > $(STAMP); \
+		rm -rf .venv/tflite; \
+		$(BIN)/python -m pip install --quiet --no-deps --target .venv/tflite \
+			--requirement requirements-tflite.lock; \
+		cat requirements.lock requirements-tflite.lock setup.py > $(STAMP); \
 	fi
 
 # Every version that an installation of today would get, tested together. torch is named exactly:

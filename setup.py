@@ -68,7 +68,7 @@ setup(
         "psutil>=7",
     ],
     extras_require={
-        "search": ["optuna>=5,<6"],
+        "search": ["optuna>=5,<6", "optuna-dashboard>=0.20,<1"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.23", "onnxscript>=0.5"],
         "tflite": ["litert-torch>=0.10,<1", "ai-edge-quantizer>=0.4"],
         "ray": ["ray>=2.55,<3"],

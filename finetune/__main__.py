@@ -1,95 +1,57 @@
-"""Fine-tuning and what is done with its models.
+"""`python -m finetune COMMAND ...`, or `python -m finetune RECIPE ...`, which is `train`.
 
-    python -m finetune RECIPE [key.path=value ...] [--dry-run]     train, test and export all tasks
-    python -m finetune evaluate MODEL FILE [--runtime onnx]        score a model on another file
-    python -m finetune predict MODEL [--runtime onnx] < in.jsonl > out.jsonl
-    python -m finetune export MODEL ROWS [--opset N]               write and check model.onnx
-
-MODEL is the export folder of a task. Training starts or resumes; the same arguments work under
-`deepspeed --no_local_rank --module finetune`.
+Nothing heavy is imported here: each command is imported when it is chosen. Training starts or
+resumes; the same arguments work under `deepspeed --no_local_rank --module finetune`.
 """
 
-import argparse
-import json
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 
 from runtime import command, signals
-from runtime.errors import DataError, RecipeError, run_command
 
-MODEL_COMMANDS = ("evaluate", "predict", "export")
-
-
-def finetune() -> None:
-    arguments = command.parse("python -m finetune", "Fine-tune an encoder on the recipe's tasks.")
-    from finetune.config import Recipe
-    from finetune.plan import plan
-    from runtime import recipe
-
-    checked = recipe.load(arguments.recipe, arguments.overrides, Recipe)
-    planned = plan(checked)
-    if arguments.dry_run or planned.is_done:
-        command.print_plan(planned)
-        return
-    if planned.pending:
-        fault = DataError if checked.tasks else RecipeError
-        raise fault(f"fine-tuning cannot start: {planned.pending}")
-    from finetune.train import run
-    from runtime import processes
-
-    quiet()
-    engine = checked.engine
-    with processes.joined(engine.collective_timeout_seconds, engine.threads_per_rank):
-        run(checked, planned, arguments.accept_drift)
+PROGRAM = "python -m finetune"
+COMMANDS = {
+    "train": "train, test and export all tasks; `python -m finetune RECIPE ...` is the same",
+    "predict": "answer JSON lines from standard input with a model",
+    "evaluate": "score a model on another file",
+    "export": "write a model for other runtimes and compare it with torch",
+    "augment": "write augmented training rows of a task and show examples",
+    "search": "try settings of the recipe's [search] and rank them",
+    "crossvalidate": "train a task on folds and score every row once",
+}
 
 
-def quiet() -> None:
-    """Log our own lines; what transformers says about new heads is checked in finetune/heads.py."""
-    import transformers
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        return overview(is_asked=bool(given))
+    name = given.pop(0) if given[0] in COMMANDS else "train"
+    if name in ("train", "search", "crossvalidate"):
+        # Before torch is imported: a signal that arrives during it must not end the process.
+        signals.install()
 
-    command.start_logging()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    from argparse import ArgumentParser
+    from importlib import import_module
 
+    from runtime.errors import run_command
 
-def use_model() -> None:
-    """The commands about a model that has been exported."""
-    parser = argparse.ArgumentParser(prog="python -m finetune")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, description in (
-        ("evaluate", "print the scores of a model on a file as JSON"),
-        ("predict", "answer JSON lines from standard input"),
-        ("export", "write model.onnx and compare it with torch on rows of a file"),
-    ):
-        added = commands.add_parser(name, help=description, description=description)
-        added.add_argument("model", type=Path, help="export folder of a task")
-        if name != "predict":
-            added.add_argument("file", type=Path, help="labelled rows in the task's format")
-        if name != "export":
-            added.add_argument("--runtime", choices=("torch", "onnx"), default="torch")
-        else:
-            added.add_argument("--opset", type=int, default=20)
-    given = parser.parse_args()
-    from finetune import export, predict
-    from finetune.config import Export
-
-    quiet()
-    if given.command == "predict":
-        predict.main(given.model, given.runtime)
-    elif given.command == "evaluate":
-        scores = predict.evaluate(given.model, given.file, given.runtime)
-        print(json.dumps(scores, indent=2, ensure_ascii=False))
-    else:
-        found = export.export_onnx(given.model, Export(opset=given.opset), given.file)
-        print(json.dumps(found, indent=2))
+    module = import_module(f"finetune.commands.{name}")
+    parser = ArgumentParser(prog=f"{PROGRAM} {name}", description=f"{COMMANDS[name]}.")
+    module.add_arguments(parser)
+    found = parser.parse_intermixed_args(given)
+    return run_command(lambda: module.run(found))
 
 
-def main() -> int:
-    if len(sys.argv) > 1 and sys.argv[1] in MODEL_COMMANDS:
-        return run_command(use_model)
-    # Before torch is imported: a signal that arrives during the import must not end the process.
-    signals.install()
-    return run_command(finetune)
+def overview(is_asked: bool) -> int:
+    """Print the commands; without any argument that is an error."""
+    rows = "\n".join(f"  {name:14} {text}" for name, text in COMMANDS.items())
+    text = (
+        f"usage: {PROGRAM} [COMMAND] ...\n\nFrom an encoder to tested task models, and what is "
+        f"done with them.\n\n{rows}\n\n`{PROGRAM} COMMAND --help` tells the rest."
+    )
+    print(text, file=sys.stdout if is_asked else sys.stderr)
+    return 0 if is_asked else 2
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ decodes and scores the same whole file and no decision needs a broadcast.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from finetune.collate import blank, collate, length_groups, split_outputs
 from finetune.logits import log_softmax
-from finetune.task import Dataset, Encoded, Scores, Window
+from finetune.prepare import Prepared
+from finetune.task import Scores, Window
 from runtime import processes
 from runtime.engine import Engine
 
@@ -25,25 +26,53 @@ BATCH_TOKENS = 4096  # padding included
 
 @dataclass(frozen=True)
 class Scored:
-    """The result on one file."""
+    """The result on one split."""
 
     scores: Scores
-    loss: float  # nats a target
+    loss: float  # a target
+    predictions: list[Any]  # the plug-in's, in row order
 
 
-def evaluate(
-    engine: Engine,
-    plugin: ModuleType,
-    dataset: Dataset,
-    encoded: Encoded,
-    labels: Sequence[str],
-    pad_id: int,
+def evaluate(engine: Engine, prepared: Prepared, split: str, decoding: Mapping[str, Any]) -> Scored:
+    """Predict and score a split. All ranks call it."""
+    encoded = prepared.encoded[split]
+    pad_id = prepared.encoder.tokenizer.pad_id
+    logits = all_logits(engine, prepared.plugin.HEAD, encoded.windows, pad_id)
+    return scored(prepared, split, logits, decoding)
+
+
+def scored(
+    prepared: Prepared,
+    split: str,
+    logits: Sequence[NDArray[np.float32]],
+    decoding: Mapping[str, Any],
 ) -> Scored:
-    """Predict and score a file. All ranks call it."""
-    logits = all_logits(engine, plugin.HEAD, encoded.windows, pad_id)
-    predictions = plugin.decode(dataset, encoded, logits, labels)
-    scores = plugin.score(dataset, predictions, labels)
-    return Scored(scores, mean_loss(logits, encoded.windows))
+    """Decode and score the outputs of a model on a split."""
+    plugin, dataset, encoded = prepared.plugin, prepared.data[split], prepared.encoded[split]
+    predictions = plugin.decode(dataset, encoded, logits, prepared.labels, decoding)
+    scores = plugin.score(dataset, predictions, prepared.labels)
+    return Scored(scores, mean_loss(logits, encoded.windows), predictions)
+
+
+def decoding(engine: Engine, prepared: Prepared) -> dict[str, Any]:
+    """What decoding starts with: what the loss says, and parameters it trained. All ranks call
+    it."""
+    return dict(prepared.loss.decoding)
+
+
+def calibrated(engine: Engine, prepared: Prepared) -> tuple[dict[str, Scored], dict[str, Any]]:
+    """Scores on every split with decoding calibrated on valid, and that decoding. All ranks call
+    it."""
+    start = decoding(engine, prepared)
+    pad_id = prepared.encoder.tokenizer.pad_id
+    logits = {
+        split: all_logits(engine, prepared.plugin.HEAD, prepared.encoded[split].windows, pad_id)
+        for split in prepared.scored
+    }
+    fitted = prepared.plugin.calibrate(
+        prepared.data["valid"], prepared.encoded["valid"], logits["valid"], prepared.labels, start
+    )
+    return {split: scored(prepared, split, logits[split], fitted) for split in logits}, fitted
 
 
 def all_logits(

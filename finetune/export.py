@@ -38,13 +38,13 @@ class Exportable(nn.Module):
         return logits
 
 
-def onnx_on_rank_0(folder: Path, table: Export, rows: Path) -> dict[str, Any] | None:
+def on_rank_0(folder: Path, table: Export, rows: Dataset) -> dict[str, Any] | None:
     """Export if the recipe asks for it. All ranks call it; a failure is raised on all of them."""
     found: dict[str, Any] | None = None
     fault: str | None = None
     if table.onnx and processes.rank() == 0:
         try:
-            found = export_onnx(folder, table, rows)
+            found = {"onnx": export_onnx(folder, table, rows)}
         except TextmillError as error:
             fault = str(error)
     fault = processes.from_rank_0(fault)
@@ -53,7 +53,7 @@ def onnx_on_rank_0(folder: Path, table: Export, rows: Path) -> dict[str, Any] | 
     return found
 
 
-def export_onnx(folder: Path, table: Export, rows: Path) -> dict[str, Any]:
+def export_onnx(folder: Path, table: Export, rows: Dataset) -> dict[str, Any]:
     """Write model.onnx beside the model and return the parity with torch on rows of a file.
 
     Raises DataError if a logit differs by more than the tolerance.
@@ -64,7 +64,7 @@ def export_onnx(folder: Path, table: Export, rows: Path) -> dict[str, Any]:
     except ImportError as error:
         raise DataError(f"ONNX export needs {error.name}: pip install 'textmill[onnx]'") from None
     reference = predict.load(folder)
-    dataset = first_rows(reference, rows, table.parity_rows)
+    dataset = Dataset(rows.path, rows.rows[: table.parity_rows])
     file = folder / runners.ONNX_FILE
     write_onnx(reference, folder, dataset, file, table.opset)
     try:
@@ -76,11 +76,6 @@ def export_onnx(folder: Path, table: Export, rows: Path) -> dict[str, Any]:
     except DataError:
         file.unlink()
         raise
-
-
-def first_rows(predictor: Predictor, path: Path, count: int) -> Dataset:
-    dataset = predictor.plugin.read(path, predictor.task)
-    return Dataset(path, dataset.rows[:count])
 
 
 def write_onnx(

@@ -19,7 +19,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from finetune.task import IGNORED
+from finetune.losses import SummedLoss
+from finetune.task import Loss
 from runtime.errors import DataError
 
 CLASSES: dict[str, Any] = {
@@ -31,11 +32,12 @@ HEAD_PARTS = ("classifier", "score", "pooler", "head.", "pre_classifier")
 
 
 class Objective(nn.Module):
-    """The model with its loss: cross-entropy summed over the scored outputs."""
+    """The model with its loss, summed over the scored outputs."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, head: str, loss: Loss) -> None:
         super().__init__()
         self.model = model
+        self.loss = SummedLoss(loss, int(model.config.num_labels))
 
     def forward(
         self, positions: Tensor, targets: Tensor, **inputs: Tensor
@@ -43,8 +45,7 @@ class Objective(nn.Module):
         """The summed loss, and the logits (N, L) of the scored outputs."""
         logits = self.model(**inputs).logits  # (B, T, L) or (B, L)
         scored = logits.flatten(0, -2)[positions].float()  # (N, L)
-        loss = nn.functional.cross_entropy(scored, targets, ignore_index=IGNORED, reduction="sum")
-        return loss, scored
+        return self.loss(scored, targets), scored
 
 
 def build(folder: Path, head: str, labels: Sequence[str], is_random: bool) -> PreTrainedModel:

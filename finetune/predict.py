@@ -40,6 +40,7 @@ class Predictor:
     plugin: ModuleType
     task: Any  # the plug-in's Params
     labels: list[str]
+    decoding: dict[str, Any]
     max_length: int
     tokenizer: Tokenizer
     run: runners.Runner
@@ -63,7 +64,9 @@ class Predictor:
     def predictions(self, dataset: Dataset) -> list[Any]:
         """The plug-in's predictions for rows, in their order."""
         encoded = self.encode(dataset)
-        return list(self.plugin.decode(dataset, encoded, self.logits(encoded), self.labels))
+        return list(
+            self.plugin.decode(dataset, encoded, self.logits(encoded), self.labels, self.decoding)
+        )
 
     def encode(self, dataset: Dataset) -> Encoded:
         found: Encoded = self.plugin.encode(
@@ -106,7 +109,15 @@ def load(folder: Path | str, runtime: Literal["torch", "onnx"] = "torch") -> Pre
     else:
         run = runners.torch_runner(folder, plugin.HEAD)
     task = plugin.Params.model_validate_json(json.dumps(facts["task"]))
-    return Predictor(plugin, task, facts["labels"], facts["max_length"], tokenizer, run)
+    return Predictor(
+        plugin,
+        task,
+        facts["labels"],
+        facts.get("decoding", {}),
+        facts["max_length"],
+        tokenizer,
+        run,
+    )
 
 
 def predict_lines(predictor: Predictor, source: Iterable[str], target: TextIO) -> int:
@@ -159,3 +170,10 @@ def evaluate(folder: Path, file: Path, runtime: Literal["torch", "onnx"]) -> dic
     known = encoder.facts_of(folder).get("contamination", {})
     told = known.get(provenance.file_fingerprint(file), contamination.UNKNOWN)
     return {"data": dataset.counts, "contamination": told, **asdict(scores)}
+
+
+def rows(folder: Path, file: Path) -> Dataset:
+    """The labelled rows of a file in the format of a model's task."""
+    predictor = load(folder)
+    found: Dataset = predictor.plugin.read(file, predictor.task)
+    return found

@@ -63,6 +63,7 @@ class Job:
     flops: Flops | None = None  # that a micro batch needs; None: MFU is not reported
     peak: Peak | None = None  # of all devices, which MFU is a share of
     predict: Callable[[], str] | None = None  # Markdown: what the model says, at each evaluation
+    show: Callable[[Tracker, int], None] | None = None  # pictures of each evaluation
 
 
 class GoBack(Exception):
@@ -205,6 +206,8 @@ def evaluated(job: Job, step: int, tracker: Tracker, throughput: Throughput) -> 
         evaluation = job.evaluate()
         predictions = "" if job.predict is None else job.predict()
     tracker.text("predictions", predictions, step)
+    if job.show is not None:
+        job.show(tracker, step)
     return evaluation
 
 

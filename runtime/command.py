@@ -28,12 +28,17 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
     """The arguments of a stage that trains."""
     parsed = argparse.ArgumentParser(prog=program, description=description)
     add_arguments(parsed)
+    add_drift_argument(parsed)
+    return parsed
+
+
+def add_drift_argument(parsed: argparse.ArgumentParser) -> None:
+    """The argument of commands that train."""
     parsed.add_argument(
         "--accept-drift",
         action="store_true",
         help="continue a checkpoint of another recipe; the differences are recorded",
     )
-    return parsed
 
 
 def add_arguments(parsed: argparse.ArgumentParser) -> None:

@@ -86,6 +86,7 @@ class Engine:
         optimizer: config.Optimizer,
         batch: Batch,
         seed: int,
+        rate_of: Callable[[str], float] = lambda name: 1.0,
     ) -> None:
         world = processes.world_size()
         self.accumulation = batch.accumulation(world)  # micro batches a step, unless it says else

@@ -6,7 +6,7 @@ rows and tokens that were cut are counted and reported.
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,7 +17,7 @@ from pydantic import model_validator
 
 from finetune import lines
 from finetune.logits import log_softmax
-from finetune.task import IGNORED, Dataset, Encoded, Scores, Task, Window
+from finetune.task import IGNORED, Dataset, Encoded, Loss, Scores, Task, Window
 from finetune.tokenizer import Tokenizer
 from runtime.errors import DataError
 
@@ -233,6 +233,7 @@ def decode(
     encoded: Encoded,
     logits: Sequence[NDArray[np.float32]],
     labels: Sequence[str],
+    decoding: Mapping[str, Any],
 ) -> list[Prediction]:
     """The most probable label of every row."""
     found = []
@@ -240,6 +241,32 @@ def decode(
         probabilities = np.exp(log_softmax(row[0]))
         found.append(Prediction(labels[int(row[0].argmax())], probabilities))
     return found
+
+
+def loss(dataset: Dataset, labels: Sequence[str], params: Params) -> Loss:
+    """Cross-entropy of labels."""
+    return Loss()
+
+
+def calibrate(
+    dataset: Dataset,
+    encoded: Encoded,
+    logits: Sequence[NDArray[np.float32]],
+    labels: Sequence[str],
+    decoding: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Decoding as fitted on valid rows."""
+    return dict(decoding)
+
+
+def groups(dataset: Dataset) -> list[int]:
+    """Every row is a document of its own."""
+    return list(range(len(dataset.rows)))
+
+
+def texts(row: Row) -> tuple[str, ...]:
+    """What leak checks compare."""
+    return row.texts
 
 
 def score(dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:

@@ -9,7 +9,7 @@ predicted in the window that shows most of its context. Predicted tags are the b
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from pydantic import Field
 from finetune import tagged_text, tags, words
 from finetune.logits import log_softmax
 from finetune.tagged_text import Sentence
-from finetune.task import IGNORED, Dataset, Encoded, Scores, Task, Window
+from finetune.task import IGNORED, Dataset, Encoded, Loss, Scores, Task, Window
 from finetune.tokenizer import Tokenizer, Tokens
 from runtime.errors import DataError
 
@@ -208,6 +208,7 @@ def decode(
     encoded: Encoded,
     logits: Sequence[NDArray[np.float32]],
     labels: Sequence[str],
+    decoding: Mapping[str, Any],
 ) -> list[Prediction]:
     """The most probable valid tags of every sentence."""
     parts: dict[int, list[int]] = defaultdict(list)
@@ -230,6 +231,32 @@ def decode(
                 confidences[w] = confidence
         found.append(Prediction(fill_gaps(chosen), confidences, is_repaired))
     return found
+
+
+def loss(dataset: Dataset, labels: Sequence[str], params: Params) -> Loss:
+    """Cross-entropy of tags."""
+    return Loss()
+
+
+def calibrate(
+    dataset: Dataset,
+    encoded: Encoded,
+    logits: Sequence[NDArray[np.float32]],
+    labels: Sequence[str],
+    decoding: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Decoding as fitted on valid rows."""
+    return dict(decoding)
+
+
+def groups(dataset: Dataset) -> list[int]:
+    """The document of every sentence."""
+    return list(range(len(dataset.rows)))
+
+
+def texts(row: Sentence) -> tuple[str, ...]:
+    """What leak checks compare."""
+    return (row.text,)
 
 
 def fill_gaps(chosen: Sequence[str | None]) -> list[str]:

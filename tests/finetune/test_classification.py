@@ -115,7 +115,7 @@ def test_predictions_and_the_majority(tokenizer: Tokenizer) -> None:
     dataset = Dataset(Path("x"), [Row(("ada",), "a", 1), Row(("bob",), "b", 2)])
     encoded = classification.encode(dataset, tokenizer, ["a", "b"], params(), 8)
     logits = [np.array([[2.0, 0.0]], dtype=np.float32), np.array([[1.0, 0.0]], dtype=np.float32)]
-    predictions = classification.decode(dataset, encoded, logits, ["a", "b"])
+    predictions = classification.decode(dataset, encoded, logits, ["a", "b"], {})
     assert [p.label for p in predictions] == ["a", "a"]
     assert predictions[0].probabilities.sum() == pytest.approx(1.0)
     assert classification.score(dataset, predictions, ["a", "b"]).metrics["accuracy"] == 0.5

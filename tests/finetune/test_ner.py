@@ -53,7 +53,7 @@ def test_words_without_tokens_are_counted_and_get_a_tag(tokenizer: Tokenizer) ->
     dataset = dataset_of((words, [Span(1, 4, "LOC"), Span(5, 6, "PER")]))
     encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
     assert encoded.counts["words_without_tokens"] == 3
-    (prediction,) = ner.decode(dataset, encoded, sure(encoded), LABELS)
+    (prediction,) = ner.decode(dataset, encoded, sure(encoded), LABELS, {})
     assert prediction.tags == ["O", "B-LOC", "I-LOC", "I-LOC", "O", "B-PER"]
     assert prediction.confidences[0] == 0.0
 
@@ -61,7 +61,7 @@ def test_words_without_tokens_are_counted_and_get_a_tag(tokenizer: Tokenizer) ->
 def test_a_sentence_without_any_token_is_all_outside(tokenizer: Tokenizer) -> None:
     dataset = dataset_of((["\u200b"], []), (["ada"], [Span(0, 1, "PER")]))
     encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
-    predictions = ner.decode(dataset, encoded, sure(encoded), LABELS)
+    predictions = ner.decode(dataset, encoded, sure(encoded), LABELS, {})
     assert [p.tags for p in predictions] == [["O"], ["B-PER"]]
 
 
@@ -104,7 +104,7 @@ def test_predicted_words_are_the_words_for_every_tokenizer(
     learnt = sum(len(window.words) for window in encoded.windows)
     assert learnt == num_words - int(encoded.counts["words_without_tokens"])
     for prediction, row in zip(
-        ner.decode(dataset, encoded, sure(encoded), LABELS), dataset.rows, strict=True
+        ner.decode(dataset, encoded, sure(encoded), LABELS, {}), dataset.rows, strict=True
     ):
         assert len(prediction.tags) == len(row.words)
         has_tokens = [c > 0 for c in prediction.confidences]
@@ -149,7 +149,7 @@ def test_invalid_tags_are_repaired_and_counted(tokenizer: Tokenizer) -> None:
     dataset = dataset_of((["ada", "met"], [Span(0, 1, "PER")]))
     encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
     logits = np.array([[0, 0, 0, 3, 4], [5, 0, 0, 0, 0]], dtype=np.float32)  # I-PER first
-    predictions = ner.decode(dataset, encoded, [logits], LABELS)
+    predictions = ner.decode(dataset, encoded, [logits], LABELS, {})
     assert predictions[0].tags == ["B-PER", "O"]
     assert predictions[0].is_repaired
     scores = ner.score(dataset, predictions, LABELS)
@@ -172,7 +172,7 @@ def test_an_answer_has_characters_and_confidence(tokenizer: Tokenizer) -> None:
     encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
     wanted = ["B-PER", "O", "B-LOC", "I-LOC", "O"]
     logits = np.eye(5, dtype=np.float32)[[LABELS.index(tag) for tag in wanted]] * 20
-    (prediction,) = ner.decode(dataset, encoded, [logits], LABELS)
+    (prediction,) = ner.decode(dataset, encoded, [logits], LABELS, {})
     answer: dict[str, Any] = ner.answer(dataset.rows[0], prediction, LABELS)
     assert [(e["text"], e["label"]) for e in answer["entities"]] == [
         ("Ada", "PER"),

@@ -90,5 +90,5 @@ def test_every_word_gets_its_tag_back_with_a_real_tokenizer(max_length: int) -> 
     encoded = ner.encode(dataset, tokenizer, labels, params, max_length)
     assert encoded.counts["words_without_tokens"] == 3
     logits = [np.eye(len(labels), dtype=np.float32)[w.targets] * 9 for w in encoded.windows]
-    predictions = ner.decode(dataset, encoded, logits, labels)
+    predictions = ner.decode(dataset, encoded, logits, labels, {})
     assert [p.tags for p in predictions] == [row.tags for row in dataset.rows]

@@ -66,8 +66,8 @@ def test_pretrained_tasks_are_learnt_and_reported(trained: Path) -> None:
     assert reviews["control"] is None
     assert people["training"]["steps"] == 24
     for report in (people, reviews):
-        assert report["onnx"]["max_difference"] < 1e-4
-        assert report["onnx"]["argmax_agreement"] == 1.0
+        assert report["exports"]["onnx"]["max_difference"] < 1e-4
+        assert report["exports"]["onnx"]["argmax_agreement"] == 1.0
 
 
 def test_contamination_stands_beside_the_scores(trained: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_stopped_run_continues_exactly(trained: Path, tmp_path: Path) -> None:
     for name in ("train.jsonl", "valid.jsonl", "test.jsonl"):
         shutil.copy(trained / name, tmp_path)
     shutil.copytree(trained / "encoder", tmp_path / "encoder")
-    metrics = tmp_path / "run" / "finetune" / "people" / "metrics.jsonl"
+    metrics = tmp_path / "run" / "finetune" / "people" / "seed-0" / "metrics.jsonl"
 
     def stop(ranks: list[subprocess.Popen[bytes]]) -> None:
         wait_for(lambda: metrics.is_file() and '"step": 4' in metrics.read_text(), "step 4")

@@ -1,0 +1,20 @@
+"""`evaluate MODEL FILE [--runtime onnx]`: print the scores of a model on a file as JSON."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="export folder of a task")
+    parser.add_argument("file", type=Path, help="labelled rows in the task's format")
+    parser.add_argument("--runtime", choices=("torch", "onnx"), default="torch")
+
+
+def run(found: Namespace) -> None:
+    from finetune import predict
+    from finetune.commands.train import quiet
+
+    quiet()
+    scores = predict.evaluate(found.model, found.file, found.runtime)
+    print(json.dumps(scores, indent=2, ensure_ascii=False))
