@@ -59,7 +59,13 @@ lock:
 		--editable '.[search,onnx,ray,s3,test]'; \
 	"$$folder/venv/bin/python" -m pip freeze --exclude-editable \
 		| sed -E 's/\+[a-z0-9.]+$$//' > "$$folder/lock"; \
-	cp "$$folder/lock" requirements.lock
+	"$$folder/venv/bin/python" -m pip install --quiet torch==$(TORCH) --editable '.[tflite]'; \
+	"$$folder/venv/bin/python" -m pip freeze --exclude-editable \
+		| sed -E 's/\+[a-z0-9.]+$$//' > "$$folder/all"; \
+	cp "$$folder/lock" requirements.lock; \
+	sed 's/==.*/==/' "$$folder/lock" > "$$folder/names"; \
+	grep --invert-match --fixed-strings --file "$$folder/names" "$$folder/all" \
+		> requirements-tflite.lock
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
