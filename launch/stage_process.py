@@ -10,7 +10,6 @@ the processes get a session of their own, which a Ctrl-C in the terminal does no
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import TextIO
 
 import psutil
 
+from runtime import starting
 from runtime.config import Recipe
 
 RANKED = ("pretrain", "finetune")  # stages that train, one process a rank
@@ -60,32 +60,18 @@ def command(stage: str, recipe: Path, overrides: Sequence[str], ranks: int) -> l
         return [sys.executable, "-m", stage, *arguments]
     return [
         *(sys.executable, "-m", "deepspeed.launcher.runner", "--quiet"),
-        *("--num_gpus", str(ranks), "--master_port", str(free_port())),
+        *("--num_gpus", str(ranks), "--master_port", str(starting.free_port())),
         *("--no_local_rank", "--module", stage, *arguments),
     ]
-
-
-def free_port() -> int:
-    """A TCP port nothing listens on, so that two runs on a machine do not meet."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def environment(stage: str, recipe: Recipe) -> dict[str, str]:
     """The environment of a stage; what the user has set stays."""
     ranks = recipe.launch.ranks if stage in RANKED else 1
     threads = recipe.engine.threads_per_rank or max(1, (os.cpu_count() or 1) // ranks)
-    defaults = {
-        "PYTHONUNBUFFERED": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        # A build that was killed leaves a lock that blocks every later start on the same cache.
-        "TORCH_EXTENSIONS_DIR": str((recipe.output / "cache" / "torch_extensions").absolute()),
-    }
+    defaults = starting.variables(recipe.output / "cache")
     if stage in RANKED:
-        defaults["OMP_NUM_THREADS"] = str(threads)
-        if not Path("/dev/nvidiactl").exists():
-            defaults["DS_ACCELERATOR"] = "cpu"
+        defaults |= starting.rank_variables(threads)
     return defaults | os.environ
 
 

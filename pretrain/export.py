@@ -54,7 +54,11 @@ class Exporter:
         """Write `folder` whole or not at all; one rank calls it."""
         temporary = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        state = {name.removeprefix(self.prefix): value for name, value in parameters.items()}
+        state = {
+            name.removeprefix(self.prefix): value
+            for name, value in parameters.items()
+            if name.startswith(self.prefix)  # a loss has parameters too: a CRF's transitions
+        }
         dtype = self.model.config.dtype  # save_pretrained sets it, in memory too
         try:
             # Under the names of today: checkpoints with LayerNorm.gamma would be written back so.

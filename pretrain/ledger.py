@@ -129,7 +129,9 @@ def digest(inputs: Mapping[str, Any]) -> str:
         tensor = inputs[name]
         if isinstance(tensor, torch.Tensor):
             found.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            # A copy: the stride of a single value may be 0, which cannot be viewed as bytes.
+            whole = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            content = whole.flatten().view(torch.uint8)
             found.update(content.numpy().data)
     return found.hexdigest()
 

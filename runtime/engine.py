@@ -111,7 +111,7 @@ class Engine:
             "stable_adamw": StableAdamW(),
             "muon": Muon(torch.bfloat16 if table.precision == "bf16" else torch.float32),
         }
-        inner = Sharded(parameter_groups(module, optimizer), rules, self._gate)
+        inner = Sharded(parameter_groups(module, optimizer, rate_of), rules, self._gate)
         # Each group follows the schedule at its own height, and keeps what the recipe says.
         self._heights = [group["lr"] / optimizer.learning_rate for group in inner.param_groups]
         self._hyperparameters = [
@@ -242,6 +242,14 @@ class Engine:
             if name not in names:  # tied ones are parameters, whatever ZeRO-3 left gathered
                 found[name] = buffer.detach().cpu().clone()
         return found
+
+    @torch.no_grad()
+    def whole_parameters(self, part: nn.Module) -> dict[str, Tensor]:
+        """The parameters of a part of the module as the forward sees them, by name, whole, on
+        every rank."""
+        parameters = dict(part.named_parameters())
+        with deepspeed.zero.GatheredParameters(list(parameters.values())):
+            return {name: value.detach().cpu().clone() for name, value in parameters.items()}
 
     @torch.no_grad()
     def show_parameters(self, values: Mapping[str, Tensor] | None) -> None:

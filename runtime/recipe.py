@@ -108,7 +108,7 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[KeyP
         while True:
             ((name, inner),) = parsed.items()
             path += (name,)
-            if not isinstance(inner, dict) or len(path) == key.count(".") + 1:
+            if not isinstance(inner, dict) or len(path) == depth_of(key):
                 table[name] = inner
                 break
             nested = table.setdefault(name, {})
@@ -119,6 +119,16 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[KeyP
             table, parsed = nested, inner
         assigned[path] = override
     return assigned
+
+
+def depth_of(key: str) -> int:
+    """How many parts a key path in TOML syntax has; a quoted part may hold dots."""
+    inner: Any = tomllib.loads(f"{key.strip()} = 0")
+    depth = 0
+    while isinstance(inner, dict):
+        (inner,) = inner.values()
+        depth += 1
+    return depth
 
 
 def expand(value: Any, path: KeyPath, problems: list[Problem]) -> Any:

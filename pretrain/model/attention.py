@@ -108,6 +108,8 @@ def packed_attention(
     if groups > 1:
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # (T, H, K)
+    if q.is_meta:  # only shapes are asked for
+        return torch.empty_like(v)[None], None
     if q.is_cuda:
         return on_cuda(q, k, v, scaling, dropout, window, segments)[None], None
     return on_cpu(q, k, v, scaling, dropout, window, segments)[None], None

@@ -2,9 +2,11 @@
 
 Matrices, embeddings among them, are decayed; norms, biases and other vectors are not. Under Muon
 the matrices of the repeated layers (those inside an `nn.ModuleList`, embeddings left out) form a
-group of their own.
+group of their own. Parameters with learning rates of their own form groups of each kind, the
+highest rate first.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,31 +17,42 @@ from runtime import config
 Groups = list[dict[str, Any]]
 
 
-def parameter_groups(module: nn.Module, table: config.Optimizer) -> Groups:
-    """Every parameter once, with all that its update rule needs."""
+def parameter_groups(
+    module: nn.Module, table: config.Optimizer, rate_of: Callable[[str], float] = lambda name: 1.0
+) -> Groups:
+    """Every parameter once, with all that its update rule needs.
+
+    `rate_of` gives the learning rate of a parameter, by its name, relative to the table's.
+    """
     # `fused` tells torch where a loaded `step` has to be.
-    adam = {"lr": table.learning_rate, "betas": table.betas, "eps": table.eps, "fused": True}
+    adam = {"betas": table.betas, "eps": table.eps, "fused": True}
     rule = "adamw" if table.name == "muon" else table.name
     hidden = hidden_matrices(module) if table.name == "muon" else set()
-    parameters = list(module.parameters())
-    muon = {"rule": "muon", "lr": table.muon_learning_rate, "momentum": table.muon_momentum}
+    named = list(module.named_parameters())
+    muon = {"rule": "muon", "momentum": table.muon_momentum}
     decay = {"weight_decay": table.weight_decay}
-    groups: Groups = [
-        {"params": [p for p in parameters if id(p) in hidden], **muon, **decay},
-        {
-            "params": [p for p in parameters if is_matrix(p) and id(p) not in hidden],
-            "rule": rule,
-            **adam,
-            **decay,
-        },
-        {
-            "params": [p for p in parameters if not is_matrix(p)],
-            "rule": rule,
-            **adam,
-            "weight_decay": 0.0,
-        },
+    kinds: list[tuple[float, dict[str, Any], list[tuple[str, nn.Parameter]]]] = [
+        (
+            table.muon_learning_rate,
+            {**muon, **decay},
+            [(name, p) for name, p in named if id(p) in hidden],
+        ),
+        (
+            table.learning_rate,
+            {"rule": rule, **adam, **decay},
+            [(name, p) for name, p in named if is_matrix(p) and id(p) not in hidden],
+        ),
+        (
+            table.learning_rate,
+            {"rule": rule, **adam, "weight_decay": 0.0},
+            [(name, p) for name, p in named if not is_matrix(p)],
+        ),
     ]
-    return [group for group in groups if group["params"]]
+    return [
+        {"params": [p for name, p in members if rate_of(name) == rate], "lr": peak * rate, **rest}
+        for peak, rest, members in kinds
+        for rate in sorted({rate_of(name) for name, _ in members}, reverse=True)
+    ]
 
 
 def hidden_matrices(module: nn.Module) -> set[int]:

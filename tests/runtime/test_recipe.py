@@ -112,6 +112,12 @@ def test_an_override_can_set_a_whole_table(tmp_path: Path) -> None:
     assert found.train == Train(steps=4, shape="cosine")
 
 
+def test_a_quoted_key_may_hold_dots() -> None:
+    data: dict[str, object] = {}
+    recipe.apply_overrides(data, ['space."tasks.a.rate"={low = 1, high = 2}', 'space."b.c".low=3'])
+    assert data == {"space": {"tasks.a.rate": {"low": 1, "high": 2}, "b.c": {"low": 3}}}
+
+
 def test_a_problem_of_an_override_names_the_override(tmp_path: Path) -> None:
     (row,) = problems(tmp_path, 'name = "x"\n', "train.stepz=7")
     assert row == "train.stepz (override train.stepz=7): unknown key; did you mean `steps`?"
