@@ -32,13 +32,16 @@ def load(folder: Path, kind: str) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = getattr(transformers, kind).from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32
+        model, loading = getattr(transformers, kind).from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError) as error:
         raise DataError(
             f"{folder} holds no model for {kind} with its tokenizer: {str(error).splitlines()[0]}"
         ) from None
+    if loading["missing_keys"]:  # transformers would fill them with random numbers
+        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+        raise DataError(f"{folder} holds no model for {kind}: its weights lack {missing}")
     return model.eval(), tokenizer
 
 

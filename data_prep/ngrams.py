@@ -145,6 +145,10 @@ class NGrams:
         if len(numbers) < self.min_words:
             whole = self.whole.get(numbers.tobytes())
             return [] if whole is None else [whole]
+        return self.find_numbered(numbers)
+
+    def find_numbered(self, numbers: NDArray[np.int32]) -> list[int]:
+        """The same of words as numbers (0: of no text); no text is found by being equal."""
         found: list[int] = []
         longest = max(self.by_size, default=0)
         for begin in range(0, len(numbers) - self.min_words + 1, PIECE_WORDS):

@@ -66,6 +66,8 @@ class WordNet:
         words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
         # An adjective can carry its position: galore(ip).
         names = [name.partition("(")[0].replace("_", " ") for name in words]
+        if word not in names:  # it is written otherwise in this sense: who is not WHO
+            return []
         return [name for name in names if name.lower() != word]
 
 
