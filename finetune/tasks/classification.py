@@ -1,64 +1,50 @@
-"""Sequence classification: one label for a text or a pair of texts.
+"""Classification: one label for a text or a pair of texts.
 
-A text longer than the model input is cut at its end (of a pair, the longer text is cut first); the
-rows and tokens that were cut are counted and reported.
+Logits become probabilities by one temperature, fitted on valid; of a row that became several
+windows, probabilities are averaged.
 """
 
-import csv
+import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field
 
-from finetune import lines
-from finetune.logits import log_softmax
-from finetune.task import IGNORED, Dataset, Encoded, Loss, Scores, Task, Window
+from finetune.task import IGNORED, Dataset, Encoded, Loss, Scores
+from finetune.texts import labelled_text, text_errors, text_windows
+from finetune.texts.labelled_text import Columns, Row
+from finetune.texts.labelled_text import from_inputs as from_inputs
+from finetune.texts.labelled_text import groups as groups
+from finetune.texts.labelled_text import texts as texts
 from finetune.tokenizer import Tokenizer
+from runtime.config import PositiveFloat
 from runtime.errors import DataError
+
+log = logging.getLogger("textmill")
 
 HEAD = "sequence"
 
 
-class Params(Task):
+class Params(Columns):
     """One label for a text or a pair of texts."""
 
     kind: Literal["classification"] = "classification"
-    format: Literal["csv", "tsv", "jsonl"] | None = None  # None: by file name
-    text_field: str | int = "text"  # a number is a column of a file without a header line
-    text_pair_field: str | int | None = None  # second text; None: one text a row
-    label_field: str | int = "label"  # name or number of a column, like text_field
     labels: tuple[str, ...] | None = None  # None: those of the training file, sorted
-    metric: Literal["accuracy", "macro_f1", "micro_f1", "mcc"] = (
-        "accuracy"  # chooses the best checkpoint and stops early
+    metric: Literal["accuracy", "macro_f1", "micro_f1", "weighted_f1", "mcc", "auc"] = (
+        "accuracy"  # chooses the best checkpoint and stops early; auc: mean of each label's
     )
-
-    @property
-    def fields(self) -> dict[str, str | int]:
-        """Settings and the columns they name, the pair only if there is one."""
-        named = {"text_field": self.text_field, "label_field": self.label_field}
-        if self.text_pair_field is not None:
-            named["text_pair_field"] = self.text_pair_field
-        return named
-
-    @model_validator(mode="after")
-    def fields_are_alike(self) -> Self:
-        if len({type(field) for field in self.fields.values()}) > 1:
-            raise ValueError("fields must be all names or all column numbers")
-        return self
-
-
-@dataclass(frozen=True)
-class Row:
-    """One text, or a pair, and its label (None when it is to be predicted)."""
-
-    texts: tuple[str, ...]
-    label: str | None
-    line: int
+    # What a row weighs in the loss. balanced: rows / (labels x rows of its label), so that every
+    # label weighs the same; a table: by label, 1 for those it does not name
+    class_weights: Literal["balanced"] | dict[str, PositiveFloat] | None = None
+    loss: Literal["cross_entropy", "focal"] = (
+        "cross_entropy"  # focal: rows that are well classified count less
+    )
+    gamma: float = Field(default=2.0, ge=0.0)  # focal: how much less; 0 is cross-entropy
 
 
 @dataclass(frozen=True)
@@ -66,86 +52,25 @@ class Prediction:
     """The most probable label and the probability of every label."""
 
     label: str
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float64]
 
 
 def read(path: Path, params: Params) -> Dataset:
     """Read the rows of a file. Raises DataError if there are none."""
-    kind = params.format or {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl"}.get(path.suffix)
-    if kind is None:
-        raise DataError(f"cannot tell the format of {path} from its name; set `format`")
-    records = lines.read_objects(path) if kind == "jsonl" else read_table(path, kind, params)
-    counts: Counter[str] = Counter()
-    rows = []
-    for number, record in records:
-        values = {
-            setting: plain(lines.field_of(record, str(name), path, number, setting), path, number)
-            for setting, name in params.fields.items()
-        }
-        label = values.pop("label_field").strip()
-        if not label:
-            raise DataError(f"{path}:{number} has an empty label; give it one or remove the row")
-        counts["empty_texts"] += not all(text.strip() for text in values.values())
-        counts["rows"] += 1
-        rows.append(Row(tuple(values.values()), label, number))
-    if not rows:
-        raise DataError(f"{path} holds no rows (format {kind!r}); is it the right file?")
-    return Dataset(path, rows, dict(counts))
-
-
-def read_table(path: Path, kind: str, params: Params) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows of a CSV (quoted) or TSV (never quoted) file by column; columns without header have
-    numbers."""
-    csv.field_size_limit(1 << 30)
-    has_header = isinstance(params.text_field, str)
-    text = (line + "\n" for _, line in lines.read_lines(path))
-    reader = (
-        csv.reader(text, strict=True)
-        if kind == "csv"
-        else csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
-    )
-    header: list[str] | None = None
-    start = 1
-    try:
-        for cells in reader:
-            number, start = start, reader.line_num + 1
-            if not cells:
-                continue
-            if has_header and header is None:
-                header = cells
-                continue
-            if header is not None and len(cells) != len(header):
-                raise DataError(
-                    f"{path}:{number} has {len(cells)} cells, its header {len(header)}; "
-                    "quote cells that hold the separator, or set `format`"
-                )
-            names = header or [str(i) for i in range(len(cells))]
-            yield number, dict(zip(names, cells, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}:{start} is not valid {kind.upper()} ({error})") from None
-
-
-def plain(value: Any, path: Path, number: int) -> str:
-    """A cell as text. Raises DataError if it is a list, an object or nothing."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (int, float)):  # labels are often numbers, or true and false
-        return str(value)
-    raise DataError(
-        f"{path}:{number}: {value!r} is neither text nor a number; texts and labels must be"
-    )
+    return labelled_text.read(path, params, labelled_text.name_of)
 
 
 def label_set(dataset: Dataset, params: Params) -> list[str]:
     """The labels the recipe names, else those of the training rows, sorted."""
     found = sorted({row.label for row in dataset.rows})
-    labels = list(params.labels) if params.labels is not None else found
-    if len(set(labels)) < 2:
+    labels = list(dict.fromkeys(params.labels)) if params.labels is not None else found
+    if len(labels) < 2:
         raise DataError(
             f"{dataset.path} holds the single label {labels[0]!r}; classification needs two"
         )
-    if params.labels is not None:
-        check_labels(dataset, labels)
+    check_labels(dataset, labels)
+    if missing := [label for label in labels if label not in set(found)]:
+        log.warning("no row of %s has the label %s", dataset.path, ", ".join(missing[:20]))
     return labels
 
 
@@ -154,29 +79,27 @@ def check_labels(dataset: Dataset, labels: Sequence[str]) -> None:
     known = set(labels)
     for row in dataset.rows:
         if row.label not in known:
-            shown = ", ".join(list(labels)[:20]) + (", ..." if len(labels) > 20 else "")
-            raise DataError(
-                f"{dataset.path}:{row.line}: label {row.label!r} is not in the label set ({shown}),"
-                " which comes from `labels` or the training file; correct it or add it there"
-            )
+            raise labelled_text.unknown(row.label, labels, dataset.path, row.line)
 
 
-def from_inputs(inputs: Sequence[dict[str, Any]], params: Params) -> Dataset:
-    """Rows to predict, from objects with the task's text fields (`text`, `text_pair` if those are
-    numbers)."""
-    names = ["text", "text_pair"] if isinstance(params.text_field, int) else []
-    names = names or [params.text_field, params.text_pair_field]  # type: ignore[list-item]
-    wanted = names[: 1 + (params.text_pair_field is not None)]
-    rows = []
-    for number, given in enumerate(inputs, start=1):
-        texts = [given.get(name) for name in wanted]
-        if not all(isinstance(text, str) for text in texts):
-            raise DataError(
-                f"input {number} needs a string in each of {', '.join(map(repr, wanted))}; "
-                f"it has {', '.join(map(repr, given)) or 'nothing'}"
-            )
-        rows.append(Row(tuple(map(str, texts)), None, number))
-    return Dataset(Path("input"), list(rows))
+def loss(dataset: Dataset, labels: Sequence[str], params: Params) -> Loss:
+    """Cross-entropy or focal loss, with the weights of the labels."""
+    weights = weights_of(dataset, labels, params)
+    if params.loss == "focal":
+        return Loss("focal", weights, params.gamma)
+    return Loss("cross_entropy", weights)
+
+
+def weights_of(dataset: Dataset, labels: Sequence[str], params: Params) -> tuple[float, ...] | None:
+    """What the rows of each label weigh. Raises DataError if the recipe weighs an unknown label."""
+    given = params.class_weights
+    if given is None:
+        return None
+    if given == "balanced":
+        seen = Counter(row.label for row in dataset.rows)
+        mean = len(dataset.rows) / len(seen)
+        return tuple(mean / seen[label] if seen[label] else 1.0 for label in labels)
+    return labelled_text.weights_by_name(given, labels)
 
 
 def encode(
@@ -186,46 +109,13 @@ def encode(
     params: Params,
     max_length: int,
 ) -> Encoded:
-    """Every row as one window, cut to `max_length` tokens."""
+    """Every row as one window, or as several with `long_texts = "windows"`."""
     ids = {label: i for i, label in enumerate(labels)}
-    is_pair = params.text_pair_field is not None
-    template = tokenizer.pair if is_pair else tokenizer.single
-    capacity = max_length - template.num_special
-    columns = [tokenizer.tokens([row.texts[i] for row in dataset.rows]) for i in range(1 + is_pair)]
-    counts: Counter[str] = Counter()
-    windows = []
-    for i, parts in enumerate(zip(*columns, strict=True)):
-        kept = [part.ids for part in parts]
-        num_cut = sum(map(len, kept)) - capacity
-        counts["tokens"] += sum(map(len, kept))
-        if num_cut > 0:
-            counts["rows_cut"] += 1
-            counts["tokens_cut"] += num_cut
-            kept = cut_longest(kept, capacity)
-        input_ids, types, _ = template.build(*kept)
-        target = ids.get(dataset.rows[i].label, IGNORED)
-        windows.append(
-            Window(
-                i,
-                input_ids,
-                types if is_pair else None,
-                np.zeros(1, dtype=np.int64),
-                np.array([target], dtype=np.int64),
-                np.zeros(1, dtype=np.int64),
-            )
-        )
-    return Encoded(windows, dict(counts))
 
+    def target(row: Row) -> NDArray[np.int64]:
+        return np.array([ids.get(row.label, IGNORED)], dtype=np.int64)
 
-def cut_longest(parts: Sequence[NDArray[np.int32]], capacity: int) -> list[NDArray[np.int32]]:
-    """Cut texts at their end to `capacity` tokens together, the longer one first."""
-    shortest = min(map(len, parts))
-    if len(parts) == 1:
-        return [parts[0][:capacity]]
-    keep = max(capacity - shortest, capacity // 2)
-    if shortest > capacity // 2:  # both are cut, to halves
-        return [parts[0][: capacity - capacity // 2], parts[1][: capacity // 2]]
-    return [part[:keep] if len(part) > keep else part for part in parts]
+    return text_windows.encode(dataset.rows, tokenizer, params, max_length, target)
 
 
 def decode(
@@ -236,16 +126,13 @@ def decode(
     decoding: Mapping[str, Any],
 ) -> list[Prediction]:
     """The most probable label of every row."""
-    found = []
-    for row in logits:
-        probabilities = np.exp(log_softmax(row[0]))
-        found.append(Prediction(labels[int(row[0].argmax())], probabilities))
-    return found
-
-
-def loss(dataset: Dataset, labels: Sequence[str], params: Params) -> Loss:
-    """Cross-entropy of labels."""
-    return Loss()
+    found = text_windows.class_probabilities(
+        text_windows.stacked(logits, len(labels)),
+        encoded,
+        len(dataset.rows),
+        decoding.get("temperature", 1.0),
+    )
+    return [Prediction(labels[int(row.argmax())], row) for row in found]
 
 
 def calibrate(
@@ -255,38 +142,18 @@ def calibrate(
     labels: Sequence[str],
     decoding: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Decoding as fitted on valid rows."""
-    return dict(decoding)
+    """The temperature that suits valid rows best."""
+    from finetune.texts import calibration  # late: scipy takes a second
+
+    ids = {label: i for i, label in enumerate(labels)}
+    gold = np.array([ids[row.label] for row in dataset.rows], dtype=np.int64)
+    stacked = text_windows.stacked(logits, len(labels))
+    return {**decoding, **calibration.temperature(stacked, encoded, gold)}
 
 
-def groups(dataset: Dataset) -> list[int]:
-    """Every row is a document of its own."""
-    return list(range(len(dataset.rows)))
-
-
-def texts(row: Row) -> tuple[str, ...]:
-    """What leak checks compare."""
-    return row.texts
-
-
-def score(dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
-    """Class scores and the confusion matrix."""
-    from finetune import metrics  # late: see its docstring
-
-    gold = [row.label for row in dataset.rows]
-    return metrics.classes(gold, [prediction.label for prediction in predictions], labels)
-
-
-def baselines(
-    train: Dataset, dataset: Dataset, labels: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """`majority`: the most frequent label of the training rows everywhere."""
-    from finetune import metrics  # late: see its docstring
-
-    seen = Counter(row.label for row in train.rows)
-    most = max(sorted(seen), key=lambda label: seen[label])
-    gold = [row.label for row in dataset.rows]
-    return {"majority": metrics.classes(gold, [most] * len(gold), labels).metrics}
+def gold(row: Row) -> str:
+    """The label of a row."""
+    return str(row.label)
 
 
 def answer(row: Row, prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
@@ -296,3 +163,103 @@ def answer(row: Row, prediction: Prediction, labels: Sequence[str]) -> dict[str,
         "label": prediction.label,
         "probabilities": {labels[i]: round(float(prediction.probabilities[i]), 6) for i in order},
     }
+
+
+def score(dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
+    """Class scores, the confusion matrix, and how far probabilities can be believed."""
+    from finetune.scores import class_metrics  # late: scipy takes a second
+
+    named = [prediction.label for prediction in predictions]
+    return class_metrics.classes(gold_of(dataset), named, labels, table_of(predictions))
+
+
+def gold_of(dataset: Dataset) -> list[str]:
+    return [row.label for row in dataset.rows]
+
+
+def table_of(predictions: Sequence[Prediction]) -> NDArray[np.float64]:
+    """Probabilities, (rows, L)."""
+    return np.stack([prediction.probabilities for prediction in predictions])
+
+
+def row_counts(
+    dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]
+) -> NDArray[np.float64]:
+    """What each row contributes to the metrics that can choose a model."""
+    from finetune.scores import class_metrics  # late: scipy takes a second
+
+    named = [prediction.label for prediction in predictions]
+    return class_metrics.row_counts(gold_of(dataset), named, labels, table_of(predictions))
+
+
+def of_counts(
+    counts: NDArray[np.float64], weights: NDArray[np.float64], metric: str
+) -> NDArray[np.float64]:
+    """A metric of rows that occur weights[r, i] times."""
+    from finetune.scores import class_metrics  # late: scipy takes a second
+
+    return class_metrics.of_counts(counts, weights, metric)
+
+
+def baselines(
+    train: Dataset, dataset: Dataset, labels: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """`majority`: the most frequent label of the training rows everywhere, as probable as it is
+    among them."""
+    from finetune.scores import class_metrics  # late: scipy takes a second
+
+    seen = Counter(gold_of(train))
+    most = max(sorted(seen), key=lambda label: seen[label])
+    names = gold_of(dataset)
+    shares = np.tile([seen[label] / len(train.rows) for label in labels], (len(names), 1))
+    return {"majority": class_metrics.classes(names, [most] * len(names), labels, shares).metrics}
+
+
+def curves(
+    dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]
+) -> dict[str, tuple[list[bool], list[float]]]:
+    """Of each label which rows have it, and how probable it was."""
+    names, table = gold_of(dataset), table_of(predictions)
+    return {
+        label: ([name == label for name in names], table[:, k].tolist())
+        for k, label in enumerate(labels)
+    }
+
+
+def analysis(
+    train: Dataset,
+    dataset: Dataset,
+    predictions: Sequence[Prediction],
+    labels: Sequence[str],
+    params: Params,
+) -> dict[str, Any]:
+    """The errors the model was surest of, accuracy by length of text, and calibration."""
+    from finetune.scores import class_metrics  # late: scipy takes a second
+
+    names = gold_of(dataset)
+    given = [prediction.label for prediction in predictions]
+    confidence = table_of(predictions).max(axis=1)
+    is_right = np.array(names) == np.array(given)
+    details = [
+        {"gold": one, "predicted": other, "confidence": round(float(sure), 4)}
+        for one, other, sure in zip(names, given, confidence, strict=True)
+    ]
+    return {
+        "counts": {"rows": len(names), "wrong": int((~is_right).sum())},
+        "examples": {
+            "surest_errors": text_errors.worst(
+                dataset.rows, np.where(is_right, 0.0, confidence), details
+            )
+        },
+        "by_length": text_errors.by_length(dataset.rows, is_right, "accuracy"),
+        "calibration": class_metrics.calibration(is_right, confidence),
+    }
+
+
+def final_report(
+    dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]
+) -> dict[str, Any]:
+    """`label_table`: scores by label as scikit-learn prints them."""
+    from finetune.scores import class_metrics  # late: scipy takes a second
+
+    return {"label_table": class_metrics.label_table(score(dataset, predictions, labels).report)}

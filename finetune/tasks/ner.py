@@ -4,28 +4,40 @@ A word's tag is predicted at its first token. The text of a sentence is tokenise
 pretraining, so every tokenizer family sees the spaces it was trained with; if a token then covers
 two words (scripts without spaces), the sentence is encoded again with a space between all words.
 A text longer than the model input becomes overlapping windows, and every word is learnt and
-predicted in the window that shows most of its context. Predicted tags are the best valid sequence
-(Viterbi); a word without any token continues the entity around it, else it is outside.
+predicted in the window that shows most of its context. With `context = "document"` a window also
+shows what stands around its sentences in their document, and scores several of them: then a step of
+`batch_size` windows is as much as several times that of plain sentences.
+
+Predicted tags are the best valid sequence of the whole sentence (Viterbi), with the transitions
+that a CRF learnt if the recipe asks for one. Every entity has its exact probability, under a
+temperature fitted on the valid rows. A word without any token continues the entity around it, else
+it is outside. Files: finetune/ner/tagged_text.py; windows, decoding and errors: finetune/ner/.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from finetune import tagged_text, tags, words
-from finetune.logits import log_softmax
-from finetune.tagged_text import Sentence
+from finetune.ner import errors, predictions, tagged_text, tags, windows
+from finetune.ner.baselines import guesses
+from finetune.ner.chain import chain_of
+from finetune.ner.predictions import Claims, Prediction
+from finetune.ner.tagged_text import Columns, Fields, Sentence
+from finetune.ner.windows import Shape
+from finetune.scores import metrics
 from finetune.task import IGNORED, Dataset, Encoded, Loss, Scores, Task, Window
-from finetune.tokenizer import Tokenizer, Tokens
+from finetune.tokenizer import Tokenizer
+from runtime.config import Positive
 from runtime.errors import DataError
 
 HEAD = "token"
+RUN = 50  # sentences of a file without several documents that folds keep together
 
 
 class Params(Task):
@@ -40,48 +52,82 @@ class Params(Task):
     tags_field: str = "tags"  # JSONL: one tag a word
     text_field: str = "text"  # ... or text, with character spans
     spans_field: str = "spans"  # JSONL: a list of {start, end, label}
-    span_end: Literal["exclusive", "inclusive"] = "exclusive"  # what `end` of a span points at
+    span_end: Literal["auto", "exclusive", "inclusive"] = (
+        "auto"  # what `end` of a span points at: behind the last character, or at it; auto: as the
+        # file's spans say, an error if they do not
+    )
+    documents: Literal["marked", "file"] = (
+        "marked"  # which sentences are one document: those that -DOCSTART- lines or document_field
+        # say, or all of a file
+    )
+    document_field: str = "document"  # JSONL: rows with the same value are one document, in order
+    context: Literal["none", "document"] = "none"  # what a window shows around its sentences
+    shown_tokens: Positive = (
+        256  # with context, tokens a window shows at most; max_length bounds it
+    )
+    scored_tokens: Positive = (
+        160  # with context, tokens of neighbouring sentences that one window scores at most
+    )
     window_overlap: int = Field(
         default=64, ge=0
     )  # tokens that neighbouring windows of a long text share
-    metric: Literal["f1", "precision", "recall", "token_accuracy"] = (
+    crf: bool = (
+        False  # learn what follows what (a linear-chain CRF), at head_learning_rate, beside the
+        # rules of IOB2
+    )
+    metric: Literal["f1", "precision", "recall", "macro_f1", "token_accuracy"] = (
         "f1"  # strict, by entity: chooses the best checkpoint and stops early
     )
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One tag a word, how sure the model is of each, and whether decoding had to change any."""
-
-    tags: list[str]
-    confidences: list[float]  # probability of each word's tag; 0 for a word without tokens
-    is_repaired: bool  # the most probable tags were no valid sequence
+    @model_validator(mode="after")
+    def context_has_room(self) -> Self:
+        if self.scored_tokens > self.shown_tokens:
+            raise ValueError(
+                f"scored_tokens ({self.scored_tokens}) must not exceed shown_tokens "
+                f"({self.shown_tokens}): a window shows what it scores and what stands around it"
+            )
+        return self
 
 
 def read(path: Path, params: Params) -> Dataset:
-    """Read the sentences of a file. Raises DataError if there are none."""
+    """Read the sentences of a file. Raises DataError if there are none, or context is asked for and
+    the file has no documents."""
     kind = params.format or ("jsonl" if path.suffix in (".jsonl", ".json") else "conll")
     if kind == "conll":
-        rows, counts = tagged_text.read_conll(
-            path, params.separator, params.word_column, params.tag_column
-        )
+        columns = Columns(params.separator, params.word_column, params.tag_column)
+        rows, counts = tagged_text.read_conll(path, columns)
     else:
-        rows, counts = tagged_text.read_jsonl(
-            path,
-            params.tokens_field,
-            params.tags_field,
-            params.text_field,
-            params.spans_field,
-            params.span_end == "inclusive",
-        )
+        rows, counts = tagged_text.read_jsonl(path, fields_of(params), params.span_end)
     if not rows:
         raise DataError(f"{path} holds no sentence (format {kind!r}); is it the right file?")
+    if params.documents == "file":
+        rows = [replace(row, document=0, place=place) for place, row in enumerate(rows)]
+        counts["documents"] = 1
+    if params.context == "document":
+        num_alone = sum(row.document is None for row in rows)
+        if num_alone == len(rows):
+            raise DataError(
+                f"{path} has no documents to show context of (no -DOCSTART- line, no field "
+                f'{params.document_field!r}); set documents = "file" if its sentences are in text '
+                'order, document_field to the field that names them, or context = "none"'
+            )
+        counts["sentences_without_document"] = num_alone
     counts |= {
         "sentences": len(rows),
         "words": sum(len(row.words) for row in rows),
         "entities": sum(len(row.entities) for row in rows),
     }
     return Dataset(path, list(rows), counts)
+
+
+def fields_of(params: Params) -> Fields:
+    return Fields(
+        params.tokens_field,
+        params.tags_field,
+        params.text_field,
+        params.spans_field,
+        params.document_field,
+    )
 
 
 def label_set(dataset: Dataset, params: Params) -> list[str]:
@@ -92,34 +138,47 @@ def label_set(dataset: Dataset, params: Params) -> list[str]:
     return tags.tag_set(types)
 
 
+def types_of(labels: Sequence[str]) -> list[str]:
+    """The entity types of a label set."""
+    return [label[2:] for label in labels if label.startswith("B-")]
+
+
 def check_labels(dataset: Dataset, labels: Sequence[str]) -> None:
     """Raise DataError at the first entity of a type that the training rows lack."""
-    types = {label[2:] for label in labels if label.startswith("B-")}
+    types = types_of(labels)
     for row in dataset.rows:
         for entity in row.entities:
             if entity.type not in types:
                 raise DataError(
                     f"{dataset.path}:{row.line_of(entity.start)}: label {entity.type!r} is not in "
-                    f"the label set ({', '.join(sorted(types))}), which comes from the training "
+                    f"the label set ({', '.join(types)}), which comes from the training "
                     "file; correct the label or add training rows with it"
                 )
 
 
 def from_inputs(inputs: Sequence[dict[str, Any]], params: Params) -> Dataset:
-    """Rows to predict, from objects with `tokens` or `text`; DataError if one has neither."""
+    """Rows to predict, from objects with `tokens` or `text`; DataError if one has neither.
+
+    Those with the same value of the document field are one document, in the order given.
+    """
     rows: list[Sentence] = []
+    fields = fields_of(params)
     for number, given in enumerate(inputs, start=1):
-        tokens, text = given.get(params.tokens_field), given.get(params.text_field)
+        tokens, text = given.get(fields.tokens), given.get(fields.text)
         if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
             rows.append(tagged_text.from_words(tokens, [], number))
         elif isinstance(text, str):
             rows.append(tagged_text.from_text(text, [], number))
         else:
             raise DataError(
-                f"input {number} has neither a string {params.text_field!r} nor a list of strings "
-                f"{params.tokens_field!r}; it has {', '.join(map(repr, given)) or 'nothing'}"
+                f"input {number} has neither a string {fields.text!r} nor a list of strings "
+                f"{fields.tokens!r}; it has {', '.join(map(repr, given)) or 'nothing'}"
             )
-    return Dataset(Path("input"), list(rows))
+    keys = [
+        tagged_text.document_key(given.get(fields.document), fields, f"input {number}")
+        for number, given in enumerate(inputs, start=1)
+    ]
+    return Dataset(Path("input"), list(tagged_text.in_documents(rows, keys)))
 
 
 def encode(
@@ -129,78 +188,52 @@ def encode(
     params: Params,
     max_length: int,
 ) -> Encoded:
-    """Every sentence as one or more windows; no word is cut off."""
+    """Sentences as windows; no word is cut off."""
     ids = {label: i for i, label in enumerate(labels)}
-    template = tokenizer.single
-    capacity = max_length - template.num_special
+    shape = shape_of(params, max_length - tokenizer.single.num_special)
     counts: Counter[str] = Counter()
-    windows: list[Window] = []
-    for i, (row, tokens, first, word) in enumerate(located(dataset.rows, tokenizer, counts)):
-        targets = np.array([ids.get(tag, IGNORED) for tag in row.tags], dtype=np.int64)[word]
-        counts["words_without_tokens"] += len(row.words) - len(word)
-        starts = window_starts(len(tokens.ids), capacity, params.window_overlap)
-        counts["sentences_in_windows"] += len(starts) > 1
-        owner = owners(first, starts, capacity, len(tokens.ids))
-        for k, start in enumerate(starts):
-            owned = owner == k
-            if not owned.any():
-                continue
-            input_ids, _, offset = template.build(tokens.ids[start : start + capacity])
-            positions = first[owned] - start + offset
-            windows.append(Window(i, input_ids, None, positions, targets[owned], word[owned]))
-        counts["tokens"] += len(tokens.ids)
-    return Encoded(windows, dict(counts))
+    located = windows.locate(dataset.rows, tokenizer, counts)
+    counts["sentences_in_windows"] = sum(len(each.ids) > shape.capacity for each in located)
+    targets = [
+        windows.targets_of(row, each, ids) for row, each in zip(dataset.rows, located, strict=True)
+    ]
+    found = windows.windows(dataset.rows, located, targets, tokenizer.single, shape)
+    if params.crf:
+        found = [with_whole_entities(window, labels) for window in found]
+    if shape.shown:
+        counts["tokens_with_context"] = sum(len(window.input_ids) for window in found)
+    return Encoded(found, dict(counts))
 
 
-def located(
-    rows: Sequence[Sentence], tokenizer: Tokenizer, counts: Counter[str]
-) -> list[tuple[Sentence, Tokens, NDArray[np.int64], NDArray[np.int64]]]:
-    """Of every sentence its tokens, the first token of each word that has one, and that word."""
-    found = []
-    for row, tokens in zip(rows, tokenizer.tokens([row.text for row in rows]), strict=True):
-        first, word, is_shared = first_tokens(tokens, np.array(row.offsets, dtype=np.int64))
-        if is_shared:
-            counts["sentences_spaced_out"] += 1
-            text, offsets = words.join(row.words, spaced=True)
-            tokens = tokenizer.tokens([text])[0]
-            first, word, _ = first_tokens(tokens, np.array(offsets, dtype=np.int64))
-        found.append((row, tokens, first, word))
-    return found
+def shape_of(params: Params, capacity: int) -> Shape:
+    """The windows that a recipe asks for, of at most `capacity` tokens."""
+    if params.context == "none":
+        return Shape(capacity, params.window_overlap)
+    shown = min(params.shown_tokens, capacity)
+    # A shorter window keeps the proportion, so that there still is context.
+    scored = max(1, params.scored_tokens * shown // params.shown_tokens)
+    return Shape(capacity, params.window_overlap, shown, scored)
 
 
-def first_tokens(
-    tokens: Tokens, places: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
-    """First token of each word that has one, those words, and whether a token covers two words."""
-    places = places.reshape(-1, 2)
-    starts, ends = tokens.offsets[:, 0], tokens.offsets[:, 1]
-    first_word = np.searchsorted(places[:, 1], starts, side="right")  # first that ends after it
-    last_word = np.searchsorted(places[:, 0], ends, side="left") - 1  # last that begins before it
-    covers = np.flatnonzero((first_word <= last_word) & (starts < ends))
-    word, index = np.unique(first_word[covers], return_index=True)
-    is_shared = bool((last_word[covers] > first_word[covers]).any())
-    return covers[index], word, is_shared
+def with_whole_entities(window: Window, labels: Sequence[str]) -> Window:
+    """A window that a CRF can learn: the rest of an entity that an earlier window of a long
+    sentence began is not known here, because no valid sequence begins inside one."""
+    is_inside = np.array([label.startswith("I-") for label in labels])
+    size = 0
+    while size < len(window.targets) and is_inside[window.targets[size]]:
+        size += 1
+    if size == 0:
+        return window
+    targets = window.targets.copy()
+    targets[:size] = IGNORED
+    return replace(window, targets=targets)
 
 
-def window_starts(num_tokens: int, capacity: int, overlap: int) -> list[int]:
-    """Where windows begin; the last one ends with the text, so all long windows are full."""
-    if num_tokens <= capacity:
-        return [0]
-    stride = capacity - min(overlap, capacity // 2)
-    return [*range(0, num_tokens - capacity, stride), num_tokens - capacity]
-
-
-def owners(
-    positions: NDArray[np.int64], starts: Sequence[int], capacity: int, num_tokens: int
-) -> NDArray[np.int64]:
-    """The window that shows the most context on the poorer side of each position."""
-    begin = np.array(starts)[:, None]
-    end = np.minimum(begin + capacity, num_tokens)
-    left = np.where(begin == 0, num_tokens, positions - begin)  # the text's edges hide nothing
-    right = np.where(end == num_tokens, num_tokens, end - 1 - positions)
-    inside = (positions >= begin) & (positions < end)
-    owner: NDArray[np.int64] = np.where(inside, np.minimum(left, right), -1).argmax(axis=0)
-    return owner
+def loss(dataset: Dataset, labels: Sequence[str], params: Params) -> Loss:
+    """Cross-entropy of tags, or of their sequences."""
+    if params.crf:
+        return Loss(kind="crf", decoding={"transitions": tags.transitions(labels)})
+    return Loss()
 
 
 def decode(
@@ -210,32 +243,9 @@ def decode(
     labels: Sequence[str],
     decoding: Mapping[str, Any],
 ) -> list[Prediction]:
-    """The most probable valid tags of every sentence."""
-    parts: dict[int, list[int]] = defaultdict(list)
-    for i, window in enumerate(encoded.windows):
-        parts[window.row].append(i)
-    allowed = tags.allowed_transitions(labels)
-    found = []
-    for i, row in enumerate(dataset.rows):
-        chosen: list[str | None] = [None] * len(row.words)
-        confidences = [0.0] * len(row.words)
-        is_repaired = False
-        if parts[i]:
-            scores = log_softmax(np.concatenate([logits[k] for k in parts[i]]))
-            word = np.concatenate([encoded.windows[k].words for k in parts[i]])
-            best = tags.decode(scores, allowed)
-            is_repaired = bool((best != scores.argmax(axis=1)).any())
-            sure = np.exp(scores[np.arange(len(best)), best])
-            for w, label, confidence in zip(word.tolist(), best, sure.tolist(), strict=True):
-                chosen[w] = labels[label]
-                confidences[w] = confidence
-        found.append(Prediction(fill_gaps(chosen), confidences, is_repaired))
-    return found
-
-
-def loss(dataset: Dataset, labels: Sequence[str], params: Params) -> Loss:
-    """Cross-entropy of tags."""
-    return Loss()
+    """The best valid tags of every sentence."""
+    outputs = windows.by_row(dataset.rows, encoded.windows, logits)
+    return predictions.predictions(dataset.rows, outputs, chain_of(labels, decoding))
 
 
 def calibrate(
@@ -245,13 +255,22 @@ def calibrate(
     labels: Sequence[str],
     decoding: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Decoding as fitted on valid rows."""
-    return dict(decoding)
+    """Decoding with the temperature at which confidences on these rows can be believed."""
+    from finetune.ner import calibration  # scipy: half a second
+
+    outputs = windows.by_row(dataset.rows, encoded.windows, logits)
+    return {**decoding, **calibration.fit(outputs, chain_of(labels, decoding))}
 
 
 def groups(dataset: Dataset) -> list[int]:
-    """The document of every sentence."""
-    return list(range(len(dataset.rows)))
+    """The document of every sentence; of one that stands alone, itself. A file that is one
+    document counts as runs of sentences, so that folds can be made of it."""
+    rows: Sequence[Sentence] = dataset.rows
+    documents = {row.document for row in rows}
+    if len(documents) == 1 and None not in documents:
+        return [row.place // RUN for row in rows]
+    first_free = max((d for d in documents if d is not None), default=-1) + 1
+    return [first_free + i if row.document is None else row.document for i, row in enumerate(rows)]
 
 
 def texts(row: Sentence) -> tuple[str, ...]:
@@ -259,71 +278,97 @@ def texts(row: Sentence) -> tuple[str, ...]:
     return (row.text,)
 
 
-def fill_gaps(chosen: Sequence[str | None]) -> list[str]:
-    """Tags of words without tokens: inside the entity that goes on after them, else outside."""
-    filled: list[str] = []
-    for i, tag in enumerate(chosen):
-        if tag is None:
-            after = next((later for later in chosen[i:] if later is not None), tags.OUTSIDE)
-            before = filled[-1] if filled else tags.OUTSIDE
-            tag = after if after.startswith("I-") and before[2:] == after[2:] else tags.OUTSIDE
-        filled.append(tag)
-    return filled
+def gold(row: Sentence) -> list[dict[str, Any]]:
+    """The gold entities with characters of the text."""
+    return [predictions.shown(row, entity) for entity in row.entities]
 
 
-def score(dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
+def answer(row: Sentence, prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
+    """Entities with characters of the text and the probability of exactly this entity."""
+    pairs = zip(prediction.entities, prediction.confidences, strict=True)
+    entities = [
+        {**predictions.shown(row, span), "confidence": round(sure, 4)} for span, sure in pairs
+    ]
+    return {"text": row.text, "entities": entities}
+
+
+def score(dataset: Dataset, found: Sequence[Prediction], labels: Sequence[str]) -> Scores:
     """Strict entity scores, token scores, and how often decoding had to repair tags."""
-    from finetune import metrics  # late: see its docstring
-
-    gold = [row.tags for row in dataset.rows]
-    scores = metrics.tagging(gold, [prediction.tags for prediction in predictions], labels)
+    scores = metrics.tagging(*tags_of(dataset, found), labels)
     decoding = {
         "method": "viterbi over valid IOB2 sequences",
-        "sentences_repaired": sum(prediction.is_repaired for prediction in predictions),
+        "sentences_repaired": sum(prediction.is_repaired for prediction in found),
     }
     return Scores(scores.metrics, {**scores.report, "decoding": decoding})
+
+
+def tags_of(
+    dataset: Dataset, found: Sequence[Prediction]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Gold and predicted."""
+    return [row.tags for row in dataset.rows], [prediction.tags for prediction in found]
+
+
+def row_counts(
+    dataset: Dataset, found: Sequence[Prediction], labels: Sequence[str]
+) -> NDArray[np.float64]:
+    """What every sentence contributes to the metrics."""
+    return metrics.entity_row_counts(*tags_of(dataset, found), types_of(labels))
+
+
+def of_counts(
+    counts: NDArray[np.float64], weights: NDArray[np.float64], metric: str
+) -> NDArray[np.float64]:
+    """A metric of resamples in which sentence i occurs weights[r, i] times."""
+    return metrics.of_entity_counts(weights @ counts, metric)
+
+
+def curves(
+    dataset: Dataset, found: Sequence[Prediction], labels: Sequence[str]
+) -> dict[str, Claims]:
+    """Of each entity type its predicted entities: is it exactly right, and how sure was the model;
+    and the gold ones that were not found, as right at confidence 0."""
+    curves = {}
+    for kind in types_of(labels):
+        is_right, confidences = predictions.claims(dataset.rows, found, kind)
+        missed = predictions.num_missed(dataset.rows, found, kind)
+        curves[kind] = [*is_right, *[True] * missed], [*confidences, *[0.0] * missed]
+    return curves
+
+
+def analysis(
+    train: Dataset,
+    dataset: Dataset,
+    found: Sequence[Prediction],
+    labels: Sequence[str],
+    params: Params,
+) -> dict[str, Any]:
+    """Kinds of errors with examples, scores of seen and of new mentions, and how far confidences
+    can be believed."""
+    from finetune.scores import class_metrics  # scipy: half a second
+
+    entities = [prediction.entities for prediction in found]
+    claims = [predictions.claims(dataset.rows, found, kind) for kind in types_of(labels)]
+    is_right = np.array([right for some, _ in claims for right in some], dtype=bool)
+    confidences = np.array([sure for _, some in claims for sure in some], dtype=np.float64)
+    return {
+        **errors.report(dataset.rows, entities),
+        "by_novelty": errors.by_novelty(train.rows, dataset.rows, entities),
+        "calibration": class_metrics.calibration(is_right, confidences),
+    }
+
+
+def final_report(
+    dataset: Dataset, found: Sequence[Prediction], labels: Sequence[str]
+) -> dict[str, Any]:
+    """seqeval's reports in both modes and the table of tokens."""
+    return metrics.tagging_final(*tags_of(dataset, found), labels)
 
 
 def baselines(
     train: Dataset, dataset: Dataset, labels: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """`majority`: the most frequent tag everywhere; `lookup`: each word's most frequent tag in the
-    training rows."""
-    from finetune import metrics  # late: see its docstring
-
-    by_word: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in train.rows:
-        for word, tag in zip(row.words, row.tags, strict=True):
-            by_word[word][tag] += 1
-    overall = sum(by_word.values(), Counter[str]())
-    most = max(sorted(overall), key=lambda tag: overall[tag])
-    lookup = {word: max(sorted(seen), key=lambda t: seen[t]) for word, seen in by_word.items()}
-    gold = [row.tags for row in dataset.rows]
-    guesses = {
-        "majority": [[most] * len(row.words) for row in dataset.rows],
-        "lookup": [[lookup.get(word, most) for word in row.words] for row in dataset.rows],
-    }
-    return {
-        name: metrics.tagging(
-            gold, [tags.iob2(tags.spans(row), len(row)) for row in guess], labels
-        ).metrics
-        for name, guess in guesses.items()
-    }
-
-
-def answer(row: Sentence, prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
-    """Entities with characters of the text and the mean probability of their words' tags."""
-    found = []
-    for span in tags.spans(prediction.tags):
-        start, end = row.offsets[span.start][0], row.offsets[span.end - 1][1]
-        sure = [c for c in prediction.confidences[span.start : span.end] if c > 0]
-        found.append(
-            {
-                "start": start,
-                "end": end,
-                "label": span.type,
-                "text": row.text[start:end],
-                "confidence": round(sum(sure) / len(sure), 4),
-            }
-        )
-    return {"text": row.text, "entities": found}
+    """Metrics of the most frequent tag everywhere, and of each word's most frequent tag."""
+    wanted = [row.tags for row in dataset.rows]
+    found = guesses(train.rows, dataset.rows)
+    return {name: metrics.tagging(wanted, tags, labels).metrics for name, tags in found.items()}

@@ -1,123 +1,174 @@
-"""Rows of every format, cuts that are counted, and errors that name a line."""
+"""One label a row: labels, weights, decoding, calibration, findings, and a model that learns."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from numpy.typing import NDArray
 
-from finetune.task import Dataset
+from finetune.scores import bootstrap
+from finetune.task import Dataset, Encoded, Loss
 from finetune.tasks import classification
-from finetune.tasks.classification import Params, Row
+from finetune.tasks.classification import Params, Prediction
+from finetune.texts.labelled_text import Row
 from finetune.tokenizer import Tokenizer
 from runtime.errors import DataError
+from tests.finetune.learning import answers
 
 Write = Callable[[str, str], Path]
+LABELS = ["a", "b"]
 
 
-def params(path: Path = Path("x"), **more: object) -> Params:
-    return Params.model_validate({"train": path, "valid": path, **more})
+def params(**more: Any) -> Params:
+    return Params.model_validate({"train": Path("x"), **more})
 
 
-def rows(path: Path, **more: object) -> list[tuple[tuple[str, ...], str | None]]:
-    dataset = classification.read(path, params(path, **more))
-    return [(row.texts, row.label) for row in dataset.rows]
+def dataset(*labels: str) -> Dataset:
+    return Dataset(Path("x"), [Row((f"ada {i}",), label, i) for i, label in enumerate(labels)])
 
 
-def test_every_format_gives_the_same_rows(write: Write) -> None:
-    wanted = [(('say "hi", ada',), "1"), (("two\nlines",), "0")]
-    csv = write("a.csv", 'label,text\n1,"say ""hi"", ada"\n0,"two\nlines"\n')
-    jsonl = write(
-        "a.jsonl",
-        '{"text": "say \\"hi\\", ada", "label": 1}\n{"text": "two\\nlines", "label": "0"}\n',
-    )
-    assert rows(csv) == rows(jsonl) == wanted
-    tsv = write("a.tsv", 'text\tlabel\nsay "hi", ada\t1\n')
-    assert rows(tsv) == wanted[:1]
+def logits(*rows: Sequence[float]) -> list[NDArray[np.float32]]:
+    return [np.array([row], dtype=np.float32) for row in rows]
 
 
-def test_columns_without_header(write: Write) -> None:
-    path = write("a.txt", "eins\tzwei\t0\ndrei\tvier\t1\n")
-    found = rows(path, format="tsv", text_field=0, text_pair_field=1, label_field=2)
-    assert found == [(("eins", "zwei"), "0"), (("drei", "vier"), "1")]
+def encode(given: Dataset, tokenizer: Tokenizer) -> Encoded:
+    return classification.encode(given, tokenizer, LABELS, params(), 8)
 
 
-def test_fields_are_all_names_or_all_numbers() -> None:
-    with pytest.raises(ValidationError, match="all names or all column numbers"):
-        params(text_field=0)
+def predicted(*probabilities: Sequence[float]) -> list[Prediction]:
+    return [Prediction(LABELS[int(np.argmax(row))], np.array(row)) for row in probabilities]
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.csv", "text,label\n", "holds no rows"),
-        ("a.csv", "", "holds no rows"),
-        ("a.csv", "text,topic\nx,1\n", "a.csv:2 has no field 'label'; it has 'text', 'topic'"),
-        ("a.csv", "text,label\nx,1,2\n", "a.csv:2 has 3 cells, its header 2"),
-        ("a.csv", 'text,label\n"x,1\n', "is not valid CSV"),
-        ("a.csv", "text,label\nx,\n", "a.csv:2 has an empty label"),
-        ("a.jsonl", '{"text": "x", "label": null}\n', "None is neither text nor a number"),
-        ("a.dat", "x", "cannot tell the format"),
-    ],
-)
-def test_one_clear_error(write: Write, name: str, text: str, message: str) -> None:
-    path = write(name, text)
-    with pytest.raises(DataError, match=message):
-        classification.read(path, params(path))
-
-
-def test_line_numbers_count_quoted_line_ends(write: Write) -> None:
-    path = write("a.csv", 'text,label\n"two\nlines",1\nx,\n')
-    with pytest.raises(DataError, match=r"a\.csv:4 has an empty label"):
-        classification.read(path, params(path))
-
-
-def test_labels(write: Write) -> None:
+def test_labels(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     path = write("a.csv", "text,label\na,y\nb,x\nc,y\n")
-    dataset = classification.read(path, params(path))
-    assert classification.label_set(dataset, params(path)) == ["x", "y"]
-    assert classification.label_set(dataset, params(path, labels=("y", "x", "z"))) == list("yxz")
+    found = classification.read(path, params())
+    assert classification.label_set(found, params()) == ["x", "y"]
+    assert classification.label_set(found, params(labels=("y", "x", "z"))) == list("yxz")
+    assert "has the label z" in caplog.text
     with pytest.raises(DataError, match=r"a.csv:3: label 'x' is not in the label set \(y, z\)"):
-        classification.label_set(dataset, params(path, labels=("y", "z")))
-    single = write("b.csv", "text,label\na,y\n")
+        classification.label_set(found, params(labels=("y", "z")))
+    single = classification.read(write("b.csv", "text,label\na,y\n"), params())
     with pytest.raises(DataError, match="single label 'y'"):
-        classification.label_set(classification.read(single, params()), params())
+        classification.label_set(single, params())
 
 
-def test_long_texts_are_cut_and_counted(tokenizer: Tokenizer) -> None:
-    dataset = Dataset(Path("x"), [Row(("ada " * 9,), "a", 1), Row(("bob",), "b", 2)])
-    encoded = classification.encode(dataset, tokenizer, ["a", "b"], params(), 8)
-    assert [len(window.input_ids) for window in encoded.windows] == [8, 3]
-    assert encoded.counts == {"tokens": 10, "rows_cut": 1, "tokens_cut": 3}
-    assert encoded.windows[0].input_ids[-1] == 3  # [SEP] is kept
+def test_targets_are_label_ids(tokenizer: Tokenizer) -> None:
+    given = dataset("b", "a")
+    assert [w.targets.tolist() for w in encode(given, tokenizer).windows] == [[1], [0]]
+    unlabelled = classification.from_inputs([{"text": "ada"}], params())
+    assert encode(unlabelled, tokenizer).windows[0].targets.tolist() == [-100]
 
 
-def test_pairs_have_token_types_and_the_longer_text_is_cut(tokenizer: Tokenizer) -> None:
-    given = params(text_pair_field="pair")
-    dataset = Dataset(Path("x"), [Row(("ada " * 9, "bob met"), "a", 1), Row(("", "bob"), "b", 2)])
-    first, second = classification.encode(dataset, tokenizer, ["a", "b"], given, 9).windows
-    assert first.token_type_ids is not None
-    assert first.token_type_ids.tolist() == [0] * 6 + [1] * 3  # [CLS] 4 ada [SEP], bob met [SEP]
-    assert second.input_ids[:2].tolist() == [2, 3]
+def test_balanced_weights_give_every_label_the_same_say() -> None:
+    given = dataset("a", "a", "a", "b")
+    assert classification.loss(given, LABELS, params()) == Loss()
+    found = classification.loss(given, LABELS, params(class_weights="balanced"))
+    assert found.class_weights == pytest.approx((4 / 6, 4 / 2))  # scikit-learn's
+    weights = classification.loss(given, ["a", "b", "c"], params(class_weights={"b": 3.0}))
+    assert weights.class_weights == (1.0, 3.0, 1.0)
+    focal = classification.loss(given, LABELS, params(loss="focal", gamma=1.5))
+    assert (focal.kind, focal.gamma) == ("focal", 1.5)
+    with pytest.raises(DataError, match="class_weights names 'z'; the labels are a, b"):
+        classification.loss(given, LABELS, params(class_weights={"z": 2.0}))
+
+
+def test_decoding_obeys_the_temperature(tokenizer: Tokenizer) -> None:
+    given = dataset("a", "b")
+    outputs = logits([2.0, 0.0], [1.0, 0.0])
+    plain = classification.decode(given, encode(given, tokenizer), outputs, LABELS, {})
+    assert [p.label for p in plain] == ["a", "a"]
+    assert plain[0].probabilities[1] == pytest.approx(1 / (1 + np.exp(2)))
+    warm = classification.decode(
+        given, encode(given, tokenizer), outputs, LABELS, {"temperature": 2.0}
+    )
+    assert warm[0].probabilities[1] == pytest.approx(1 / (1 + np.exp(1)))
+    assert classification.decode(Dataset(Path("x"), []), Encoded([]), [], LABELS, {}) == []
+
+
+def test_windows_of_a_row_vote_by_their_probabilities(tokenizer: Tokenizer) -> None:
+    given = Dataset(Path("x"), [Row(("ada " * 10,), "b", 1)])
+    table = params(long_texts="windows", window_overlap=0)
+    encoded = classification.encode(given, tokenizer, LABELS, table, 8)
+    assert [window.targets.tolist() for window in encoded.windows] == [[1], [1]]
+    outputs = logits([0.5, 0.0], [0.0, 5.0])
+    (found,) = classification.decode(given, encoded, outputs, LABELS, {})
+    assert found.label == "b"
+    wanted = (1 / (1 + np.exp(0.5)) + 1 / (1 + np.exp(-5.0))) / 2
+    assert found.probabilities[1] == pytest.approx(wanted)
+
+
+def test_calibration_is_kept_beside_what_decoding_has(tokenizer: Tokenizer) -> None:
+    given = dataset("a", "b", "a", "b")
+    outputs = logits([9.0, 0.0], [0.0, 9.0], [9.0, 0.0], [9.0, 0.0])  # too sure
+    found = classification.calibrate(given, encode(given, tokenizer), outputs, LABELS, {"x": 1})
+    assert found["x"] == 1
+    assert found["temperature"] > 5
+    assert found["calibration"]["ece_after"] < found["calibration"]["ece_before"]
+    json.dumps(found)
+
+
+def test_what_a_report_needs() -> None:
+    given = dataset("a", "b", "b")
+    found = predicted([0.9, 0.1], [0.8, 0.2], [0.3, 0.7])
+    scores = classification.score(given, found, LABELS)
+    assert scores.metrics["accuracy"] == pytest.approx(2 / 3)
+    assert scores.metrics["auc"] == 1.0
+    assert scores.report["confusion"] == [[1, 0], [1, 1]]
+    majority = classification.baselines(given, given, LABELS)["majority"]
+    assert majority["accuracy"] == pytest.approx(2 / 3)
+    assert (majority["auc"], majority["ece"]) == (0.5, pytest.approx(0.0))
+    assert [classification.gold(row) for row in given.rows] == ["a", "b", "b"]
+    assert classification.curves(given, found, LABELS)["b"] == (
+        [False, True, True],
+        [0.1, 0.2, 0.7],
+    )
+    analysis = classification.analysis(given, given, found, LABELS, params())
+    assert analysis["counts"] == {"rows": 3, "wrong": 1}
+    assert analysis["examples"]["surest_errors"] == [
+        {"line": 1, "text": "ada 1", "gold": "b", "predicted": "a", "confidence": 0.8}
+    ]
+    assert sum(each["rows"] for each in analysis["calibration"]["bins"]) == 3
+    assert sum(each["rows"] for each in analysis["by_length"]) == 3
+    table = classification.final_report(given, found, LABELS)["label_table"]
+    assert table.splitlines()[1].split() == ["a", "0.500", "1.000", "0.667", "1"]
+    json.dumps([scores.report, analysis])
+
+
+def test_every_metric_that_chooses_models_has_a_score_and_an_interval() -> None:
+    given = dataset(*"abababbb")
+    found = predicted(*([0.9 - i / 10, 0.1 + i / 10] for i in range(8)))
+    scores = classification.score(given, found, LABELS).metrics
+    names = bootstrap.metrics_of(classification)
+    intervals = bootstrap.intervals(classification, given, found, LABELS, names)
+    for name in names:
+        assert intervals[name]["low"] <= scores[name] <= intervals[name]["high"]
 
 
 @pytest.mark.parametrize(
-    ("sizes", "capacity", "kept"),
-    [((9, 2), 6, (4, 2)), ((2, 9), 6, (2, 4)), ((9, 9), 7, (4, 3)), ((3, 9), 6, (3, 3))],
+    ("long_texts", "said"),
+    [("head_tail", ["good", "bad"]), ("windows", ["good", "bad"]), ("cut", None)],
 )
-def test_cutting_pairs(sizes: tuple[int, int], capacity: int, kept: tuple[int, int]) -> None:
-    parts = classification.cut_longest([np.zeros(n, dtype=np.int32) for n in sizes], capacity)
-    assert tuple(map(len, parts)) == kept
-
-
-def test_predictions_and_the_majority(tokenizer: Tokenizer) -> None:
-    dataset = Dataset(Path("x"), [Row(("ada",), "a", 1), Row(("bob",), "b", 2)])
-    encoded = classification.encode(dataset, tokenizer, ["a", "b"], params(), 8)
-    logits = [np.array([[2.0, 0.0]], dtype=np.float32), np.array([[1.0, 0.0]], dtype=np.float32)]
-    predictions = classification.decode(dataset, encoded, logits, ["a", "b"], {})
-    assert [p.label for p in predictions] == ["a", "a"]
-    assert predictions[0].probabilities.sum() == pytest.approx(1.0)
-    assert classification.score(dataset, predictions, ["a", "b"]).metrics["accuracy"] == 0.5
-    found = classification.baselines(dataset, dataset, ["a", "b"])
-    assert found["majority"]["accuracy"] == 0.5
+def test_a_model_learns_what_stands_at_the_end_of_long_texts(
+    encoder_folder: Path, long_texts: str, said: list[str] | None
+) -> None:
+    rows: list[Row] = []
+    for i in range(64):
+        word = ("good", "bad")[i % 2]
+        rows.append(Row(("today " * (18 + i % 5) + word, "film"), word, i))
+    table = params(
+        text_field="first",
+        text_pair_field="second",
+        long_texts=long_texts,
+        window_overlap=4,
+        class_weights="balanced",
+        loss="focal",
+    )
+    asked = [{"first": "today " * 20 + word, "second": "film"} for word in ("good", "bad")]
+    found = answers(classification, Dataset(Path("x"), list(rows)), table, encoder_folder, asked)
+    if said is None:  # the end is out of sight
+        assert found[0] == found[1]
+    else:
+        assert [each["label"] for each in found] == said

@@ -1,0 +1,1 @@
+"""What the tasks of labelled texts share: reading, windows, calibration, errors."""
