@@ -1,21 +1,22 @@
 """Batches of labelled windows, bucketed by length: a pure function of (seed, step).
 
 Every epoch takes each window exactly once. The windows are permuted, cut into pools of a few
-global batches, and sorted by length inside a pool, so that a global batch needs little padding and
-its composition still changes every epoch. Which windows a global batch holds depends on nothing but
-the seed and the step: ranks and micro batches only share it out, contiguously by length, so that
-ranks do about the same work. The last batch of an epoch may be smaller; every rank still gets the
-same number of micro batches, blank ones if need be.
+global batches, and sorted by length inside a pool, so that the windows of a global batch are alike
+and its composition still changes every epoch. Which windows a global batch holds depends on nothing
+but the seed and the step: ranks and micro batches only share it out, in turn, so that they have
+about the same number of tokens. The last batch of an epoch may be smaller; every rank still gets
+the same number of micro batches, blank ones if need be.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from finetune.collate import blank, collate
+from finetune.collate import blank
+from finetune.losses import num_targets
 from finetune.task import Window
 from pretrain.batches import MicroBatch
 from runtime import processes
@@ -44,16 +45,15 @@ class LabelledBatches:
     def __init__(
         self,
         windows: Sequence[Window],
-        head: str,
-        pad_id: int,
+        inputs: Callable[[Sequence[Window]], dict[str, Any]],
         batch_size: int,
         accumulation: int,
         epochs: int,
         seed: int,
     ) -> None:
+        """`inputs` makes what the objective takes (`Objective.inputs`)."""
         self.windows = windows
-        self.head = head
-        self.pad_id = pad_id
+        self.inputs = inputs
         self.accumulation = accumulation
         lengths = np.array([len(window.input_ids) for window in windows], dtype=np.int64)
         self.steps_per_epoch = -(-len(windows) // batch_size)
@@ -78,15 +78,18 @@ class LabelledBatches:
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """This rank's share of a step (from 0)."""
-        world = processes.world_size()
-        parts = np.array_split(self.windows_of(step), world * self.accumulation)
-        return [self.micro_batch(part) for part in parts[processes.rank() :: world]]
+        world, windows = processes.world_size(), self.windows_of(step)
+        num_parts = world * self.accumulation
+        return [
+            self.micro_batch(windows[part::num_parts])
+            for part in range(processes.rank(), num_parts, world)
+        ]
 
     def micro_batch(self, indices: NDArray[np.int64]) -> MicroBatch:
-        windows = [self.windows[i] for i in indices] or [blank(self.windows[0])]
-        arrays = collate(windows, self.head, self.pad_id)
+        """These windows, or a blank one."""
+        windows = [self.windows[i] for i in indices]
         return MicroBatch(
-            inputs={name: torch.from_numpy(array) for name, array in arrays.items()},
-            num_targets=int((arrays["targets"] >= 0).sum()),
-            num_tokens=int(arrays["attention_mask"].sum()) * bool(len(indices)),
+            inputs=self.inputs(windows or [blank(self.windows[0])]),
+            num_targets=sum(num_targets(window.targets) for window in windows),
+            num_tokens=sum(len(window.input_ids) for window in windows),
         )

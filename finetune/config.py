@@ -10,7 +10,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 import data_prep.augmenting
 import pretrain.config
-from finetune.augmenting import Labelled
+from finetune.augmentation.augmenting import Labelled
 from finetune.multitask.table import MultiTask
 from finetune.search.table import Search
 from finetune.task import Task

@@ -32,7 +32,9 @@ class Trainable:
     table: Training
     build: Callable[[], nn.Module]  # the objective; its forward returns the summed loss first
     rate_of: Callable[[str], float]  # learning rate of a parameter, relative to the table's
-    batches: Callable[[int, int], Batches]  # of micro batches a rank and step, and a seed
+    # Of an engine and a seed. All ranks call it, once for an engine, before it trains: whether
+    # packing is exact is found here.
+    batches: Callable[[Engine, int], Batches]
     judge: Callable[[Engine], Evaluation]  # on the valid rows
     identity: Mapping[str, Any]  # JSON: what a checkpoint must have been made with
     hooks: Sequence[Hook] = ()
@@ -57,7 +59,7 @@ def fit(
     started = time.time()
     table = trainable.table
     engine = make_engine(trainable, recipe, seed)
-    batches = trainable.batches(engine.accumulation, seed)
+    batches = trainable.batches(engine, seed)
     steps_per_epoch = max(1, batches.total_steps // table.epochs)
     every = max(1, steps_per_epoch // table.evaluations_per_epoch)
     identity = {

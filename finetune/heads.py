@@ -6,7 +6,8 @@ recipe or serving an ONNX model must not.
 
 # B windows  T tokens  L labels  N scored outputs
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from finetune.collate import collate
 from finetune.losses import SummedLoss
-from finetune.task import Loss
-from runtime.errors import DataError
+from finetune.packed import Packing, pack, use_attention
+from finetune.task import Loss, Window
+from runtime.errors import DataError, RecipeError
+
+log = logging.getLogger("textmill")
 
 CLASSES: dict[str, Any] = {
     "token": AutoModelForTokenClassification,
@@ -32,20 +37,60 @@ HEAD_PARTS = ("classifier", "score", "pooler", "head.", "pre_classifier")
 
 
 class Objective(nn.Module):
-    """The model with its loss, summed over the scored outputs."""
+    """A model with its loss, summed over the scored outputs.
 
-    def __init__(self, model: PreTrainedModel, head: str, loss: Loss) -> None:
+    It takes packed rows if its class can be packed, else padded windows; `inputs` makes either.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        head: str,
+        loss: Loss,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`extra` goes with the inputs of every forward, to whatever module this one is part of."""
         super().__init__()
         self.model = model
+        self.head = head
+        self.extra = dict(extra or {})
         self.loss = SummedLoss(loss, int(model.config.num_labels))
+        self.packing: Packing | None = None
+        try:
+            self.packing = Packing(model, head)
+        except RecipeError as reason:
+            log.info("%s: its batches are padded", reason)
+        self.is_packed = self.packing is not None
+
+    def pack(self, is_packed: bool) -> None:
+        """Take packed rows, or padded windows, from now on."""
+        self.is_packed = is_packed
+        use_attention(self.model, is_packed)
+
+    def inputs(self, windows: Sequence[Window]) -> dict[str, Any]:
+        """What `forward` takes for these windows."""
+        if self.is_packed:
+            assert self.packing is not None
+            return {**pack(windows, self.packing.first_position), **self.extra}
+        pad_id = self.model.config.pad_token_id or 0
+        arrays = collate(windows, self.head, pad_id)
+        found = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        found["lengths"] = torch.tensor([size for window in windows for size in window.chain_sizes])
+        return {**found, **self.extra}
 
     def forward(
-        self, positions: Tensor, targets: Tensor, **inputs: Tensor
+        self, positions: Tensor, targets: Tensor, lengths: Tensor, **inputs: Any
     ) -> tuple[Tensor, Tensor]:
-        """The summed loss, and the logits (N, L) of the scored outputs."""
-        logits = self.model(**inputs).logits  # (B, T, L) or (B, L)
-        scored = logits.flatten(0, -2)[positions].float()  # (N, L)
-        return self.loss(scored, targets), scored
+        """The summed loss, and the logits (N, L) of the scored outputs in fp32."""
+        if self.is_packed:
+            assert self.packing is not None
+            with self.packing.picking(positions, inputs["segments"]):
+                scored = self.model(**inputs).logits.flatten(0, -2)
+        else:
+            logits = self.model(**inputs).logits.flatten(0, -2)  # (B x T, L) or (B, L)
+            scored = logits.index_select(0, positions)
+        scored = scored.float()
+        return self.loss(scored, targets, lengths), scored
 
 
 def build(folder: Path, head: str, labels: Sequence[str], is_random: bool) -> PreTrainedModel:

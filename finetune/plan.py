@@ -6,6 +6,7 @@ from typing import Any
 
 import pretrain.plan
 from finetune import sources
+from finetune.augmentation import augmenting
 from finetune.config import Recipe
 from finetune.task import Source, Task, Training
 from runtime import provenance, stages
@@ -37,6 +38,7 @@ def plan_task(recipe: Recipe, name: str, task: Task) -> Plan:
     folder = stages.folder(recipe.output, STAGE) / name
     if waiting := awaited(recipe, task, key) or missing_file(task):
         return Plan(stage, folder, "", pending=waiting)
+    augmenting.check(name, task)
     inputs = {**inputs_of(recipe, task), "task": rows_of(task)}
     lines = [
         f"encoder {encoder_name(recipe, task)}",
@@ -93,9 +95,16 @@ def missing_file(task: Task) -> str | None:
 
 
 def rows_of(task: Task) -> dict[str, Any]:
-    """A task's table and what its rows are."""
+    """A task's table, what its rows are and what its augmentations read.
+
+    Raises DataError if a file of an augmentation is missing.
+    """
     table = json.loads(task.model_dump_json(exclude={"alone"}))
-    return {"table": table, "rows": [sources.fingerprint(source) for source in rows(task)]}
+    return {
+        "table": table,
+        "rows": [sources.fingerprint(source) for source in rows(task)],
+        "augment": provenance.files_fingerprint(augmenting.inputs(task.augment)),
+    }
 
 
 def inputs_of(recipe: Recipe, table: Training) -> dict[str, Any]:

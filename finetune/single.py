@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune import evaluation, heads, layers, pictures
+from finetune import evaluation, heads, layers, proof
 from finetune.batches import LabelledBatches
 from finetune.evaluation import Scored
 from finetune.fit import Trainable
 from finetune.prepare import Prepared
+from finetune.reports import pictures
 from finetune.task import Task
 from pretrain.batches import Batches
 from pretrain.evaluate import Evaluation
@@ -30,13 +31,15 @@ def trainable(prepared: Prepared, is_random: bool = False) -> Trainable:
     def show(tracker: Tracker, step: int) -> None:
         pictures.show(tracker, step, prepared, newest[0])
 
-    def batches(accumulation: int, seed: int) -> Batches:
+    def batches(engine: Engine, seed: int) -> Batches:
+        windows = prepared.encoded["train"].windows
+        objective = evaluation.whole(engine)
+        proof.settle(engine, [(objective, windows)])
         return LabelledBatches(
-            prepared.encoded["train"].windows,
-            prepared.plugin.HEAD,
-            prepared.encoder.tokenizer.pad_id,
+            windows,
+            objective.inputs,
             prepared.task.batch_size,
-            accumulation,
+            engine.accumulation,
             prepared.task.epochs,
             seed,
         )

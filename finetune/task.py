@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from finetune.augmenting import AnyAugmentation
+from finetune.augmentation.augmenting import AnyAugmentation
 from runtime.config import Positive, PositiveFloat, Share
 from runtime.recipe import RecipeTable
 
@@ -132,6 +132,11 @@ class Window:
     # (N, L) float32, NaN where not known
     targets: NDArray[Any]
     words: NDArray[np.int64]  # (N,) which word of the row each belongs to; a sequence head: 0
+    chains: tuple[int, ...] | None = None  # sizes of what a CRF takes as chains; None: one of all N
+
+    @property
+    def chain_sizes(self) -> tuple[int, ...]:
+        return (len(self.positions),) if self.chains is None else self.chains
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from finetune import augmenting, encoder, export, report, single
+from finetune import encoder, single
+from finetune.augmentation import autoaugment
 from finetune.config import Recipe
+from finetune.exporters import export
 from finetune.fit import batch_shape, fit
 from finetune.multitask import train as multitask
 from finetune.plan import seeds_of
 from finetune.prepare import Prepared, prepare
-from finetune.report import Trained
+from finetune.reports import leaks, report
+from finetune.reports.report import Trained
 from runtime import processes, provenance, stages
 from runtime.recipe import to_toml
 from runtime.stages import Plan
@@ -30,6 +33,7 @@ def run(recipe: Recipe, plan: Plan, accepts_drift: bool = False) -> None:
 
     The data of all of it is read and checked before the first model is trained.
     """
+    export.check_installed(recipe.export)
     waiting = [part for part in plan.parts if not part.is_done]
     names = [part.folder.name for part in waiting]
     prepared = [prepare(recipe, name) for name in names if name in recipe.tasks]
@@ -49,14 +53,15 @@ def run_task(recipe: Recipe, prepared: Prepared, plan: Plan, accepts_drift: bool
         provenance.record_start(plan.folder, to_toml(recipe))
         encoder.copy_tokenizer(prepared.encoder.folder, plan.folder / "tokenizer")
     processes.barrier()
-    prepared, augmentation = augmenting.apply(recipe, prepared, plan.folder, accepts_drift)
+    found_leaks = leaks.of(recipe, prepared)
+    prepared, augmentation = autoaugment.apply(recipe, prepared, plan.folder, accepts_drift)
     say_what_starts(prepared)
     trained = train_seeds(recipe, prepared, plan.folder, False, accepts_drift)
     exported = export.on_rank_0(plan.folder / "export", recipe.export, prepared.data["valid"])
     control = None
     if prepared.task.control_random_init:
         control = train_seeds(recipe, prepared, plan.folder / "control", True, accepts_drift)
-    found = report.of(prepared, trained, control, exported, augmentation)
+    found = report.of(prepared, trained, control, exported, augmentation, found_leaks)
     if processes.rank() == 0:
         report.write(plan.folder, prepared, found, trained)
         shutil.rmtree(plan.folder / "tokenizer")

@@ -143,6 +143,7 @@ name = "tiny"
 output = "run"
 [engine]
 precision = "fp32"
+threads_per_rank = 1
 [track]
 interval_steps = 4
 [tasks.people]

@@ -1,5 +1,8 @@
 """Batches: every window once an epoch, the same ones for any number of ranks, little padding."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -19,6 +22,11 @@ def window(row: int, length: int, num_targets: int = 1, is_pair: bool = False) -
         targets=np.zeros(num_targets, dtype=np.int64),
         words=np.arange(num_targets),
     )
+
+
+def inputs(windows: Sequence[Window]) -> dict[str, Any]:
+    """Padded arrays in place of an objective's inputs."""
+    return dict(collate(windows, "token", 0))
 
 
 def test_collate_by_hand() -> None:
@@ -88,7 +96,7 @@ def test_ranks_share_a_step_out(world: int, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(processes, "world_size", lambda: world)
     for rank in range(world):
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        made = LabelledBatches(windows, "token", 0, 8, 4 // world, 2, seed=3)
+        made = LabelledBatches(windows, inputs, 8, 4 // world, 2, seed=3)
         assert made.total_steps == 6
         for step in range(made.total_steps):
             micro = made.micro_batches(step)
@@ -110,17 +118,25 @@ def test_ranks_share_a_step_out(world: int, monkeypatch: pytest.MonkeyPatch) -> 
     }
 
 
+def test_parts_of_a_step_have_about_the_same_tokens() -> None:
+    windows = [window(i, 3 + i) for i in range(64)]
+    made = LabelledBatches(windows, inputs, 32, 4, 1, seed=3)
+    for step in range(made.total_steps):
+        sizes = [micro.num_tokens for micro in made.micro_batches(step)]
+        assert max(sizes) / min(sizes) < 1.25
+
+
 def test_targets_that_are_ignored_are_not_counted() -> None:
     unknown = window(0, 3)
     unknown.targets[:] = IGNORED
-    made = LabelledBatches([unknown, window(1, 3)], "sequence", 0, 2, 1, 1, seed=0)
+    made = LabelledBatches([unknown, window(1, 3)], inputs, 2, 1, 1, seed=0)
     assert made.micro_batches(0)[0].num_targets == 1
     assert batches.POOL > 1
 
 
 def test_the_rows_of_a_step_are_named_on_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "world_size", lambda: 2)
-    made = LabelledBatches([window(row, 3 + row) for row in range(6)], "token", 0, 4, 2, 2, seed=1)
+    made = LabelledBatches([window(row, 3 + row) for row in range(6)], inputs, 4, 2, 2, seed=1)
     for step in range(made.total_steps):
         rows = []
         for rank in range(2):

@@ -1,0 +1,151 @@
+"""Windows as one packed row without padding, and task heads that run on the scored outputs only.
+
+The model stays the class of transformers and is called as a whole. What its head would read of the
+last hidden states is picked out where they come into being: a hook on the module that returns them
+puts the states (N, 1, D) of the N scored outputs in the place of those of the whole row (1, T, D),
+so that whatever follows (pooler, prediction head, classifier) sees N inputs of one token. Where
+the class averages a text's states (`classifier_pooling = "mean"`), the averages are put there.
+
+Whether a class can be treated so is found on a copy without weights; that it gives the logits of
+the plain model is proven on the real one (finetune/proof.py).
+"""
+
+# N scored outputs  T tokens of the row  W windows  D model width
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from finetune.task import Window
+from pretrain.model import attention
+from pretrain.model.attention import Segments, segments_of
+from pretrain.model.build import first_position
+from pretrain.model.head import PROBE_TOKENS, without_weights
+from runtime.errors import RecipeError
+
+
+class Packing:
+    """Runs one model on packed rows."""
+
+    def __init__(self, model: PreTrainedModel, head: str) -> None:
+        """Raises RecipeError if the class cannot be packed; switches the model's attention."""
+        self.first_position = first_position(model.config)
+        self.is_averaged = (
+            head == "sequence" and getattr(model.config, "classifier_pooling", None) == "mean"
+        )
+        self.pick: tuple[Tensor, Segments] | None = None  # while a packed row is forwarded
+        last = last_module(model)
+        model.base_model.get_submodule(last).register_forward_hook(self.replace)
+        use_attention(model, is_packed=True)
+
+    @contextmanager
+    def picking(self, positions: Tensor, segments: Segments) -> Iterator[None]:
+        """Inside, the head sees these positions (N,) of the row only."""
+        self.pick = positions, segments
+        try:
+            yield
+        finally:
+            self.pick = None
+
+    def replace(self, module: nn.Module, given: Any, returned: Any) -> Any:
+        """The hook; does nothing to rows of other models that share the encoder."""
+        if self.pick is None:
+            return None
+        if isinstance(returned, Tensor):
+            return self.picked(returned)
+        if isinstance(returned, tuple):
+            return self.picked(returned[0]), *returned[1:]
+        returned["last_hidden_state"] = self.picked(returned["last_hidden_state"])
+        return returned
+
+    def picked(self, hidden: Tensor) -> Tensor:
+        """(1, T, D) -> (N, 1, D)."""
+        assert self.pick is not None
+        positions, segments = self.pick
+        if not self.is_averaged:
+            return hidden[0].index_select(0, positions)[:, None]
+        lengths = segments.boundaries.diff().long()
+        averages = torch.segment_reduce(hidden[0].float(), "mean", lengths=lengths)  # (W, D)
+        of_window = torch.bucketize(positions, segments.boundaries.long(), right=True) - 1
+        return averages.to(hidden.dtype).index_select(0, of_window)[:, None]
+
+
+def pack(windows: Sequence[Window], first_position: int) -> dict[str, Any]:
+    """Model inputs (1, T) of windows one after the other, and where their scored outputs lie.
+
+    `positions` (N,) point into the row; `lengths` counts the scored outputs of each window, or of
+    each of its chains.
+    """
+    sizes = np.array([len(window.input_ids) for window in windows], dtype=np.int64)
+    starts = np.cumsum(sizes) - sizes
+    places = np.arange(sizes.sum()) - np.repeat(starts, sizes) + first_position
+    found: dict[str, Any] = {
+        "input_ids": row([window.input_ids for window in windows]),
+        "position_ids": torch.from_numpy(places)[None],
+        "segments": segments_of(sizes),
+        "positions": torch.from_numpy(
+            np.concatenate(
+                [window.positions + start for window, start in zip(windows, starts, strict=True)]
+            )
+        ),
+        "targets": torch.from_numpy(np.concatenate([window.targets for window in windows])),
+        "lengths": torch.tensor([size for window in windows for size in window.chain_sizes]),
+    }
+    if windows[0].token_type_ids is not None:
+        found["token_type_ids"] = row([window.token_type_ids for window in windows])
+    return found
+
+
+def row(parts: Sequence[Any]) -> Tensor:
+    """(1, T)."""
+    return torch.from_numpy(np.concatenate(parts).astype(np.int64))[None]
+
+
+def use_attention(model: PreTrainedModel, is_packed: bool) -> None:
+    """Attend inside the segments of packed rows, or as the library does."""
+    own = "sdpa" if model._supports_sdpa else "eager"
+    # Of the encoder: models that share one have configurations of their own.
+    model.base_model.config._attn_implementation = attention.NAME if is_packed else own
+
+
+def last_module(model: PreTrainedModel) -> str:
+    """Name, in the encoder, of the module that returns the last hidden states.
+
+    Raises RecipeError if the class does not run on packed rows.
+    """
+    kind = type(model).__name__
+    if not model._supports_attention_backend:
+        raise RecipeError(f"{kind} computes attention in code of its own")
+    twin = without_weights(model)
+    twin.config._attn_implementation = attention.NAME
+    encoder = twin.base_model
+    returned_by: list[tuple[str, Any]] = []
+    handles = [
+        module.register_forward_hook(
+            lambda module, given, returned, name=name: returned_by.append((name, first(returned)))
+        )
+        for name, module in encoder.named_modules()
+    ]
+    ids = torch.zeros(1, PROBE_TOKENS, dtype=torch.long, device="meta")
+    try:
+        twin(input_ids=ids, position_ids=ids, segments=segments_of(np.array([PROBE_TOKENS])))
+    except (AssertionError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecipeError(f"{kind} does not run on packed rows ({reason})") from None
+    finally:
+        for handle in handles:
+            handle.remove()
+    name, last = returned_by[-1]
+    assert name == ""
+    inside = [name for name, returned in returned_by if name and returned is last]
+    return inside[-1] if inside else ""
+
+
+def first(returned: Any) -> Any:
+    """The hidden states among what a module returned."""
+    return returned if isinstance(returned, Tensor) or returned is None else returned[0]
