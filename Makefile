@@ -63,8 +63,8 @@ lock:
 	"$$folder/venv/bin/python" -m pip freeze --exclude-editable \
 		| sed -E 's/\+[a-z0-9.]+$$//' > "$$folder/all"; \
 	cp "$$folder/lock" requirements.lock; \
-	sed 's/==.*/==/' "$$folder/lock" > "$$folder/names"; \
-	grep --invert-match --fixed-strings --file "$$folder/names" "$$folder/all" \
+	sed 's/==.*/==/; s/^/^/' "$$folder/lock" > "$$folder/names"; \
+	grep --invert-match --file "$$folder/names" "$$folder/all" \
 		> requirements-tflite.lock
 
 clean:

@@ -28,6 +28,7 @@ setup(
     ],
     package_data={
         "data_prep": ["*.jinja"],
+        "finetune.reports": ["*.jinja"],
         "launch": ["*.jinja"],
         "ds_configs": ["*.json"],
         "recipes": ["*.toml", "*.py"],
@@ -62,6 +63,7 @@ setup(
         "rich>=14",
         "seqeval>=1.2.2,<2",
         "scikit-learn>=1.7,<2",
+        "scipy>=1.14,<2",
         "tensorboard>=2.20,<3",
         "matplotlib>=3.10,<4",
         "jinja2>=3.1.6,<4",

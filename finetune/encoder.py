@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
+from finetune.model_folder import facts_of, load_tokenizer
 from finetune.tokenizer import Tokenizer
 from runtime import processes, provenance
 from runtime.errors import DataError, RecipeError
 
-FACTS = "textmill.json"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model",
@@ -60,12 +60,6 @@ def load(name: str) -> Encoder:
     )
 
 
-def facts_of(folder: Path) -> dict[str, Any]:
-    """What the run that exported a folder wrote beside it; nothing for a model from elsewhere."""
-    path = folder / FACTS
-    return dict(provenance.read_json(path)) if path.is_file() else {}
-
-
 def locate(name: str) -> Path:
     """The folder of an encoder; a hub id is downloaded by rank 0 first."""
     folder = Path(name)
@@ -91,35 +85,6 @@ def locate(name: str) -> Path:
             "name and the network, or set `encoder` to a local folder"
         )
     return folder
-
-
-def load_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
-    """The tokenizer of a model folder and its fingerprint, checked against textmill.json."""
-    if not (folder / "tokenizer.json").is_file():
-        raise DataError(
-            f"{folder} has no tokenizer.json; write one with "
-            "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...)"
-        )
-    try:
-        loaded: Any = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot load the tokenizer in {folder}: {error}") from None
-    if not getattr(loaded, "is_fast", False) or loaded.pad_token_id is None:
-        raise DataError(
-            f"the tokenizer in {folder} gives no character offsets or has no padding token; "
-            "save it as tokenizer.json with a padding token"
-        )
-    fingerprint = provenance.file_fingerprint(folder / "tokenizer.json")
-    wanted = facts_of(folder).get("tokenizer")
-    if wanted is not None and wanted != fingerprint:
-        raise DataError(
-            f"the tokenizer in {folder} ({fingerprint}) is not the one its model was trained with "
-            f"({wanted}); restore tokenizer.json from the export"
-        )
-    tokenizer = Tokenizer(
-        loaded.backend_tokenizer, loaded.pad_token_id, loaded.cls_token_id, loaded.sep_token_id
-    )
-    return tokenizer, fingerprint
 
 
 def num_positions(config: Any, pad_id: int) -> int:

@@ -1,35 +1,37 @@
-"""Predict with a fine-tuned model.
+"""Predict with a fine-tuned model; torch is imported only if it is the runtime.
 
-    predict = finetune.predict.load("output/finetune/ner/export")
-    predict(["Ada Lovelace was born in London."])
+    answer = predict.load("output/finetune/ner/export", "onnx-int8")
+    answer(["Ada Lovelace was born in London."])
 
 Inputs are texts or objects with the task's fields (`text`; `tokens` for given words; a pair's
 second field). NER answers {"text", "entities": [{"start", "end", "label", "text", "confidence"}]}
 with character offsets, classification {"label", "probabilities"}. Answers come in input order;
-inside, inputs of like length run together.
+inside, inputs of like length run together. Windows, document context, decoding and calibration are
+those of training whatever the runtime: they are the task's plug-in, which is numpy.
 """
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune import contamination, encoder, runners
+from finetune import model_folder, runners
 from finetune.collate import MODEL_INPUTS, collate, length_groups, split_outputs
+from finetune.reports import contamination
+from finetune.runners import Runner, Runtime
 from finetune.task import Dataset, Encoded
 from finetune.tokenizer import Tokenizer
 from runtime import plugins, provenance
 from runtime.errors import DataError
 
 Input = str | dict[str, Any]
-BATCH_TOKENS = 512  # padding included; small batches are fastest on CPUs
 CHUNK = 1024  # inputs read, ordered by length and answered together
 
 
@@ -43,30 +45,30 @@ class Predictor:
     decoding: dict[str, Any]
     max_length: int
     tokenizer: Tokenizer
-    run: runners.Runner
+    runner: Runner
+    batch_tokens: int  # of a forward at most, padding included
 
     def __call__(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
         """Answer inputs, in their order. Raises DataError if one lacks a field."""
         if isinstance(inputs, str):
             raise TypeError("pass a list of texts, not one text")
-        objects = [self.as_object(given) for given in inputs]
-        dataset = self.plugin.from_inputs(objects, self.task)
+        dataset = self.rows(inputs)
         predictions = self.predictions(dataset)
         rows = zip(dataset.rows, predictions, strict=True)
         return [self.plugin.answer(row, found, self.labels) for row, found in rows]
 
-    def as_object(self, given: Input) -> dict[str, Any]:
-        if isinstance(given, dict):
-            return given
+    def rows(self, inputs: Sequence[Input]) -> Dataset:
+        """Inputs as rows without labels."""
         name = self.task.text_field
-        return {name if isinstance(name, str) else "text": given}
+        text = name if isinstance(name, str) else "text"
+        objects = [given if isinstance(given, dict) else {text: given} for given in inputs]
+        found: Dataset = self.plugin.from_inputs(objects, self.task)
+        return found
 
     def predictions(self, dataset: Dataset) -> list[Any]:
         """The plug-in's predictions for rows, in their order."""
         encoded = self.encode(dataset)
-        return list(
-            self.plugin.decode(dataset, encoded, self.logits(encoded), self.labels, self.decoding)
-        )
+        return self.decode(dataset, encoded, self.logits(encoded))
 
     def encode(self, dataset: Dataset) -> Encoded:
         found: Encoded = self.plugin.encode(
@@ -79,53 +81,78 @@ class Predictor:
         windows = encoded.windows
         found: dict[int, NDArray[np.float32]] = {}
         lengths = [len(window.input_ids) for window in windows]
-        for group in length_groups(lengths, BATCH_TOKENS):
+        for group in length_groups(lengths, self.batch_tokens):
             batch = [windows[i] for i in group]
             arrays = collate(batch, self.plugin.HEAD, self.tokenizer.pad_id)
-            logits = self.run({name: arrays[name] for name in MODEL_INPUTS if name in arrays})
+            inputs = {name: arrays[name] for name in MODEL_INPUTS if name in arrays}
+            logits = self.runner.run(inputs)
             scored = logits.reshape(-1, logits.shape[-1])[arrays["positions"]]
             found |= dict(zip(group, split_outputs(scored, batch), strict=True))
         return [found[i] for i in range(len(windows))]
 
+    def decode(
+        self, dataset: Dataset, encoded: Encoded, logits: Sequence[NDArray[np.float32]]
+    ) -> list[Any]:
+        return list(self.plugin.decode(dataset, encoded, logits, self.labels, self.decoding))
 
-def load(folder: Path | str, runtime: Literal["torch", "onnx"] = "torch") -> Predictor:
-    """Open an exported model. Raises DataError if it is none or its tokenizer was changed."""
-    folder = Path(folder)
-    facts_file = folder / encoder.FACTS
-    if not facts_file.is_file():
-        raise DataError(
-            f"{folder} is no fine-tuned model: it has no {encoder.FACTS}; "
-            "give the export folder of a task"
-        )
-    facts = provenance.read_json(facts_file)
-    if "labels" not in facts:
-        raise DataError(f"{folder} is an encoder, not a task model; fine-tune it first")
-    plugin = plugins.find("finetune.tasks", facts["task"]["kind"])
-    tokenizer, _ = encoder.load_tokenizer(folder)
-    if runtime == "onnx":
-        if not (folder / runners.ONNX_FILE).is_file():
-            raise DataError(f"{folder} has no {runners.ONNX_FILE}; run `finetune export` first")
-        run = runners.onnx_runner(folder / runners.ONNX_FILE)
-    else:
-        run = runners.torch_runner(folder, plugin.HEAD)
-    task = plugin.Params.model_validate_json(json.dumps(facts["task"]))
-    return Predictor(
-        plugin,
-        task,
-        facts["labels"],
-        facts.get("decoding", {}),
-        facts["max_length"],
-        tokenizer,
-        run,
+
+def load(
+    folder: Path | str,
+    runtime: Runtime = "torch",
+    threads: int | None = None,
+    batch_tokens: int | None = None,
+) -> Predictor:
+    """Open an exported model. Raises DataError if it is none or its tokenizer was changed.
+
+    `threads` of the CPU, None: OMP_NUM_THREADS or all cores; `batch_tokens` of a forward, padding
+    included, None: what is fastest as a rule. A TFLite model has windows of its longest signature.
+    """
+    found = Path(folder)
+    return opened(
+        found,
+        lambda head, pad_id: runners.open_runner(found, runtime, head, pad_id, threads),
+        batch_tokens,
     )
 
 
-def predict_lines(predictor: Predictor, source: Iterable[str], target: TextIO) -> int:
+def opened(
+    folder: Path, open_runner: Callable[[str, int], Runner], batch_tokens: int | None = None
+) -> Predictor:
+    """The model of a folder on the runner that is opened for its head and padding id."""
+    facts = model_folder.facts_of(folder)
+    if not facts:
+        raise DataError(
+            f"{folder} is no fine-tuned model: it has no {model_folder.FACTS}; "
+            "give the export folder of a task"
+        )
+    if "labels" not in facts:
+        raise DataError(f"{folder} is an encoder, not a task model; fine-tune it first")
+    plugin = plugins.find("finetune.tasks", facts["task"]["kind"])
+    tokenizer, _ = model_folder.load_tokenizer(folder)
+    runner = open_runner(plugin.HEAD, tokenizer.pad_id)
+    return Predictor(
+        plugin,
+        plugin.Params.model_validate_json(json.dumps(facts["task"])),
+        facts["labels"],
+        facts.get("decoding", {}),
+        min(facts["max_length"], runner.longest or facts["max_length"]),
+        tokenizer,
+        runner,
+        batch_tokens or runner.batch_tokens,
+    )
+
+
+def predict_lines(predictor: Predictor, source: Iterable[bytes], target: TextIO) -> int:
     """Answer JSON lines (strings or objects) with JSON lines that keep the input's other fields;
-    returns how many."""
+    returns how many. Empty lines are passed over; a field that the answer has too is replaced."""
     count = 0
-    for chunk in chunks(read_inputs(source)):
-        for given, answer in zip(chunk, predictor(chunk), strict=True):
+    for chunk in chunks(read_inputs(source), context_field(predictor.task)):
+        inputs = [given for _, given in chunk]
+        try:
+            answers = predictor(inputs)
+        except DataError as error:
+            raise located(predictor, chunk) or error from None
+        for given, answer in zip(inputs, answers, strict=True):
             kept = given if isinstance(given, dict) else {"text": given}
             target.write(json.dumps({**kept, **answer}, ensure_ascii=False) + "\n")
         target.flush()
@@ -133,47 +160,83 @@ def predict_lines(predictor: Predictor, source: Iterable[str], target: TextIO) -
     return count
 
 
-def read_inputs(source: Iterable[str]) -> Iterator[Input]:
-    for number, line in enumerate(source, start=1):
-        if not line.strip():
-            continue
+def read_inputs(source: Iterable[bytes]) -> Iterator[tuple[int, Input]]:
+    """Inputs and the numbers of their lines."""
+    for number, raw in enumerate(source, start=1):
         try:
-            value = json.loads(line)
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            value = json.loads(line) if line.strip() else None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"input line {number} is not UTF-8 ({error.reason} at byte {error.start})"
+            ) from None
         except ValueError as error:
             raise DataError(f"input line {number} is not valid JSON ({error})") from None
-        if not isinstance(value, (str, dict)):
+        if not line.strip():
+            continue
+        if not isinstance(value, str | dict):
             raise DataError(f"input line {number} must be a JSON string or object")
-        yield value
+        yield number, value
 
 
-def chunks(inputs: Iterator[Input]) -> Iterator[list[Input]]:
-    while chunk := list(islice(inputs, CHUNK)):
+def context_field(task: Any) -> str | None:
+    """The field that says which document an input is of, if its neighbours are shown with it."""
+    return task.document_field if getattr(task, "context", None) == "document" else None
+
+
+def chunks(
+    inputs: Iterable[tuple[int, Input]], document_field: str | None
+) -> Iterator[list[tuple[int, Input]]]:
+    """At least CHUNK inputs at a time, never an end inside a document."""
+    chunk: list[tuple[int, Input]] = []
+    for number, given in inputs:
+        if len(chunk) >= CHUNK and not same_document(chunk[-1][1], given, document_field):
+            yield chunk
+            chunk = []
+        chunk.append((number, given))
+    if chunk:
         yield chunk
 
 
-def main(folder: Path, runtime: Literal["torch", "onnx"]) -> None:
-    """Standard input to standard output."""
-    predictor = load(folder, runtime)
-    source = (line.decode("utf-8") for line in sys.stdin.buffer)
-    try:
-        predict_lines(predictor, source, sys.stdout)
-    except UnicodeDecodeError as error:
-        raise DataError(f"the input is not UTF-8: {error}") from None
+def same_document(before: Input, given: Input, field: str | None) -> bool:
+    if field is None or isinstance(before, str) or isinstance(given, str):
+        return False
+    return given.get(field) is not None and before.get(field) == given.get(field)
 
 
-def evaluate(folder: Path, file: Path, runtime: Literal["torch", "onnx"]) -> dict[str, Any]:
+def located(predictor: Predictor, chunk: Sequence[tuple[int, Input]]) -> DataError | None:
+    """What is wrong with the first bad input, by its line; plug-ins count within what they got."""
+    for number, given in chunk:
+        try:
+            predictor.rows([given])
+        except DataError as error:
+            return DataError(re.sub(r"^input 1\b", f"input {number}", str(error)))
+    return None
+
+
+def main(
+    folder: Path, runtime: Runtime, threads: int | None = None, batch_tokens: int | None = None
+) -> None:
+    """Standard input to standard output, both UTF-8 whatever the locale."""
+    predictor = load(folder, runtime, threads, batch_tokens)
+    with open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False) as target:
+        predict_lines(predictor, sys.stdin.buffer, target)
+
+
+def evaluate(
+    folder: Path, file: Path, runtime: Runtime = "torch", threads: int | None = None
+) -> dict[str, Any]:
     """The scores of a model on a labelled file. Raises DataError at an unknown label."""
-    predictor = load(folder, runtime)
-    dataset = predictor.plugin.read(file, predictor.task)
-    predictor.plugin.check_labels(dataset, predictor.labels)
+    predictor = load(folder, runtime, threads)
+    dataset = labelled(predictor, file)
     scores = predictor.plugin.score(dataset, predictor.predictions(dataset), predictor.labels)
-    known = encoder.facts_of(folder).get("contamination", {})
+    known = model_folder.facts_of(folder).get("contamination", {})
     told = known.get(provenance.file_fingerprint(file), contamination.UNKNOWN)
     return {"data": dataset.counts, "contamination": told, **asdict(scores)}
 
 
-def rows(folder: Path, file: Path) -> Dataset:
-    """The labelled rows of a file in the format of a model's task."""
-    predictor = load(folder)
+def labelled(predictor: Predictor, file: Path) -> Dataset:
+    """The rows of a file in the format of a model's task. Raises DataError at an unknown label."""
     found: Dataset = predictor.plugin.read(file, predictor.task)
+    predictor.plugin.check_labels(found, predictor.labels)
     return found

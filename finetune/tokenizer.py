@@ -32,6 +32,11 @@ class Template:
     def num_special(self) -> int:
         return sum(map(len, self.specials))
 
+    def without_types(self) -> "Template":
+        """The same special tokens, and type 0 everywhere."""
+        special_types = tuple((0,) * len(part) for part in self.specials)
+        return Template(self.specials, (0,) * len(self.text_types), special_types)
+
     def build(self, *texts: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
         """Input ids, token types, and the position of the first text's first token."""
         ids: list[Any] = [self.specials[0]]
@@ -57,7 +62,15 @@ class Tokens:
 class Tokenizer:
     """One tokenizer, its padding id and its templates for one text and for pairs."""
 
-    def __init__(self, backend: Backend, pad_id: int, cls_id: int | None, sep_id: int | None):
+    def __init__(
+        self,
+        backend: Backend,
+        pad_id: int,
+        cls_id: int | None,
+        sep_id: int | None,
+        has_types: bool = True,
+    ):
+        """`has_types`: the model tells the texts of a pair apart by token types."""
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
@@ -65,7 +78,8 @@ class Tokenizer:
         self.pad_id = pad_id
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
         self.single = self._template(1, cls_id, sep_id)
-        self.pair = self._template(2, cls_id, sep_id)
+        pair = self._template(2, cls_id, sep_id)
+        self.pair = pair if has_types else pair.without_types()
 
     def tokens(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenise texts without special tokens."""

@@ -1,1 +1,1 @@
-"""Augmentations of labelled rows, one file each; the contract is in finetune/augmenting.py."""
+"""Augmentations of labelled rows, one file each; contract: finetune/augmentation/augmenting.py."""

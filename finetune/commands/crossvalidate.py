@@ -1,13 +1,104 @@
-"""`crossvalidate`: STUB."""
+"""`crossvalidate RECIPE [key.path=value ...] [--task NAME] [--folds N]`: score every training row
+by a model that has not seen it.
+
+Writes output/finetune/TASK/folds; what is done is not repeated.
+"""
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from runtime.errors import RecipeError
+from runtime import command
+from runtime.errors import DataError, RecipeError
+from runtime.stages import Plan
+
+if TYPE_CHECKING:
+    from finetune.config import Recipe
+
+FOLDER = "folds"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("recipe")
+    command.add_arguments(parser)
+    command.add_drift_argument(parser)
+    parser.add_argument("--task", help="one task of the recipe; without it: all of them")
+    parser.add_argument("--folds", type=int, default=5, help="how many (default: 5)")
 
 
 def run(found: Namespace) -> None:
-    raise RecipeError("STUB")
+    from finetune.config import Recipe
+    from runtime import recipe
+
+    checked = recipe.load(found.recipe, tuple(found.overrides), Recipe)
+    if found.folds < 2:
+        raise RecipeError(f"--folds {found.folds}: cross-validation needs at least 2")
+    plans = {name: planned(checked, name, found.folds) for name in names(checked, found.task)}
+    if found.dry_run or all(plan.is_done for plan in plans.values()):
+        for plan in plans.values():
+            command.print_plan(plan)
+        return
+    for plan in plans.values():
+        if plan.pending:
+            raise DataError(f"{plan.stage} cannot start: {plan.pending}")
+    from finetune.commands.train import quiet
+    from runtime import processes
+
+    quiet()
+    engine = checked.engine
+    with processes.joined(engine.collective_timeout_seconds, engine.threads_per_rank):
+        for name, plan in plans.items():
+            if not plan.is_done:
+                validate(checked, name, plan, found.folds, found.accept_drift)
+
+
+def names(checked: "Recipe", task: str | None) -> list[str]:
+    """The tasks that are meant. Raises RecipeError if there is none of that name."""
+    if not checked.tasks or (task and task not in checked.tasks):
+        known = ", ".join(checked.tasks) or "none"
+        raise RecipeError(f"--task {task}: the tasks of the recipe are: {known}")
+    return [task] if task else list(checked.tasks)
+
+
+def planned(checked: "Recipe", name: str, folds: int) -> Plan:
+    """What cross-validating a task would do."""
+    from finetune import plan
+    from runtime import provenance
+
+    task = plan.plan_task(checked, name, checked.tasks[name])
+    inputs = provenance.fingerprint([task.inputs, folds])
+    return replace(
+        task,
+        stage=f"{task.stage}.{FOLDER}",
+        folder=task.folder / FOLDER,
+        inputs=inputs,
+        lines=[*task.lines, f"{folds} folds of the training rows"],
+    )
+
+
+def validate(checked: "Recipe", name: str, plan: Plan, folds: int, accepts_drift: bool) -> None:
+    """Cross-validate one task; its manifest is written last. All ranks call it."""
+    from finetune import crossvalidation
+    from finetune.plan import seeds_of
+    from finetune.prepare import prepare
+    from runtime import processes, provenance, stages
+    from runtime.recipe import to_toml
+
+    prepared = prepare(checked, name)
+    if processes.rank() == 0:
+        provenance.record_start(plan.folder, to_toml(checked))
+    processes.barrier()
+    seed = seeds_of(checked, prepared.task)[0]
+    result = crossvalidation.run(checked, prepared, plan.folder, folds, seed, accepts_drift)
+    if processes.rank() != 0:
+        return
+    for line in crossvalidation.lines(prepared, plan.folder, result):
+        print(line)
+    manifest = {
+        "format": "textmill-crossvalidation",
+        "version": 1,
+        "inputs": plan.inputs,
+        "encoder": prepared.encoder.fingerprint,
+        "world_size": processes.world_size(),
+        "versions": provenance.versions(),
+    }
+    provenance.write_json(plan.folder / stages.MANIFEST, manifest)

@@ -6,15 +6,19 @@ from pathlib import Path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    from finetune.runners import RUNTIMES
+
     parser.add_argument("model", type=Path, help="export folder of a task")
     parser.add_argument("file", type=Path, help="labelled rows in the task's format")
-    parser.add_argument("--runtime", choices=("torch", "onnx"), default="torch")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="torch")
 
 
 def run(found: Namespace) -> None:
     from finetune import predict
-    from finetune.commands.train import quiet
 
-    quiet()
+    if found.runtime == "torch":
+        from finetune.commands.train import quiet
+
+        quiet()
     scores = predict.evaluate(found.model, found.file, found.runtime)
     print(json.dumps(scores, indent=2, ensure_ascii=False))

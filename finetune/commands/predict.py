@@ -1,17 +1,38 @@
-"""`predict MODEL [--runtime onnx] < in.jsonl > out.jsonl`: answer JSON lines."""
+"""`predict MODEL [--runtime onnx-int8] < in.jsonl > out.jsonl`: answer JSON lines.
+
+A line is a JSON string or an object with the task's fields; its other fields are kept, those the
+answer has too are replaced. Only `--runtime torch` imports torch.
+"""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    from finetune.runners import RUNTIMES
+
     parser.add_argument("model", type=Path, help="export folder of a task")
-    parser.add_argument("--runtime", choices=("torch", "onnx"), default="torch")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="torch")
+    parser.add_argument(
+        "--threads", type=positive, help="of the CPU; else OMP_NUM_THREADS or all cores"
+    )
+    parser.add_argument(
+        "--batch-tokens", type=positive, help="tokens run together, padding included"
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
 
 
 def run(found: Namespace) -> None:
     from finetune import predict
-    from finetune.commands.train import quiet
 
-    quiet()
-    predict.main(found.model, found.runtime)
+    if found.runtime == "torch":
+        from finetune.commands.train import quiet
+
+        quiet()
+    predict.main(found.model, found.runtime, found.threads, found.batch_tokens)

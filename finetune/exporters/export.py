@@ -1,50 +1,50 @@
-"""Export a fine-tuned model to ONNX and prove that it computes the same.
+"""Export a fine-tuned model to other runtimes and prove what each is worth.
 
-`model.onnx` takes `input_ids` and `attention_mask` (and `token_type_ids` for pairs), int64, any
-batch and length up to the model's, and gives `logits`. The proof runs real rows through torch and
-ONNX Runtime; a difference over the tolerance is an error and the file is removed.
+Every target runs real valid rows beside torch, on one CPU thread: the largest difference of a
+logit, the share of equal decisions, the task's metric before and after, size and speed. A target is
+written to a folder aside and moved beside the model only if it holds the limits of the recipe's
+[export]: an fp32 target `parity_tolerance` of every logit, any target `max_score_drop` of the
+metric. One that does not, and one whose packages are not installed, is an error that says so.
 """
 
 import logging
-import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from finetune import predict, runners
+from finetune import predict, runners, torch_runner
 from finetune.collate import MODEL_INPUTS, collate
 from finetune.config import Export
+from finetune.exporters import onnx, parity, speed, tflite
+from finetune.exporters.parity import Measured
 from finetune.predict import Predictor
+from finetune.reports import summary
+from finetune.runners import FILES, Inputs, Runtime
 from finetune.task import Dataset
 from runtime import processes
 from runtime.errors import DataError, TextmillError
 
 log = logging.getLogger("textmill")
 
-
-class Exportable(nn.Module):
-    """A model as a function of arrays in a fixed order."""
-
-    def __init__(self, model: Any, names: list[str]) -> None:
-        super().__init__()
-        self.model = model
-        self.names = names
-
-    def forward(self, *arrays: Tensor) -> Tensor:
-        logits: Tensor = self.model(**dict(zip(self.names, arrays, strict=True))).logits
-        return logits
+INT8 = "-int8"
+MAX_ROWS = 2000  # of valid that are scored before and after: an export is no second test
+EXPORTERS: dict[str, ModuleType] = {"onnx": onnx, "tflite": tflite}  # by the format's name
 
 
 def on_rank_0(folder: Path, table: Export, rows: Dataset) -> dict[str, Any] | None:
-    """Export if the recipe asks for it. All ranks call it; a failure is raised on all of them."""
+    """Export what the recipe asks for. All ranks call it; a failure is raised on all of them."""
     found: dict[str, Any] | None = None
     fault: str | None = None
-    if table.onnx and processes.rank() == 0:
+    if targets(table) and processes.rank() == 0:
         try:
-            found = {"onnx": export_onnx(folder, table, rows)}
+            found = export(folder, table, rows)
         except TextmillError as error:
             fault = str(error)
     fault = processes.from_rank_0(fault)
@@ -53,82 +53,183 @@ def on_rank_0(folder: Path, table: Export, rows: Dataset) -> dict[str, Any] | No
     return found
 
 
-def export_onnx(folder: Path, table: Export, rows: Dataset) -> dict[str, Any]:
-    """Write model.onnx beside the model and return the parity with torch on rows of a file.
+def targets(table: Export) -> list[Runtime]:
+    """The runtimes a recipe asks for."""
+    return [name for name in runners.RUNTIMES if getattr(table, name.replace("-", "_"), False)]
 
-    Raises DataError if a logit differs by more than the tolerance.
-    """
-    try:
-        import onnx  # noqa: F401  an extra
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise DataError(f"ONNX export needs {error.name}: pip install 'textmill[onnx]'") from None
-    reference = predict.load(folder)
-    dataset = Dataset(rows.path, rows.rows[: table.parity_rows])
-    file = folder / runners.ONNX_FILE
-    write_onnx(reference, folder, dataset, file, table.opset)
-    try:
-        return parity(reference, predict.load(folder, "onnx"), dataset, table) | {
-            "file": file.name,
-            "bytes": file.stat().st_size,
-            "opset": table.opset,
+
+def check_installed(table: Export) -> None:
+    """Raise DataError if the packages of a target are missing."""
+    for name in targets(table):
+        exporter = EXPORTERS[name.removesuffix(INT8)]
+        missing = [module for module in exporter.MODULES if find_spec(module) is None]
+        if missing:
+            raise DataError(
+                f"export.{name.replace('-', '_')} needs {', '.join(missing)}: "
+                f"pip install 'textmill[{exporter.EXTRA}]', or set it to false"
+            )
+
+
+def export(folder: Path, table: Export, rows: Dataset) -> dict[str, Any]:
+    """Write the targets beside the model in `folder`; what was measured of each, by target, torch
+    first. Raises DataError naming every target that did not hold its limits."""
+    check_installed(table)
+    rows = Dataset(rows.path, rows.rows[:MAX_ROWS])
+    found: dict[str, Any] = {}
+    faults: list[str] = []
+    with one_thread(), TemporaryDirectory(prefix=".export-", dir=folder) as name:
+        work = Work(folder, Path(name), table, reference(folder), rows)
+        before = parity.measure(work.reference, rows)
+        found["torch"] = described(work.reference, "torch", before, weights(folder))
+        for target, candidates in written(work):
+            best = max(
+                (judged(work, target, before, file) for file in candidates),
+                key=lambda result: (result["score_after"], -result["mean_difference"]),
+            )
+            file = best.pop("path")
+            fault = parity.fault(target, best, table)
+            if fault is None:
+                file.replace(folder / FILES[target])
+                found[target] = best
+            else:
+                faults.append(fault)
+    for line in lines(found):
+        log.info(line)
+    if faults:
+        raise DataError("; ".join(faults))
+    return found
+
+
+@dataclass(frozen=True)
+class Work:
+    """One export under way."""
+
+    folder: Path
+    aside: Path  # where files lie until they are judged
+    table: Export
+    reference: Predictor
+    rows: Dataset
+
+    def open(self, target: Runtime, file: Path) -> Predictor:
+        """A predictor with this file instead of torch."""
+        pad_id = self.reference.tokenizer.pad_id
+        if target.startswith("onnx"):
+            runner = runners.open_onnx(file, threads=1)
+        else:
+            runner = runners.open_tflite(file, pad_id, threads=1)
+        length = min(self.reference.max_length, runner.longest or self.reference.max_length)
+        return replace(
+            self.reference, runner=runner, max_length=length, batch_tokens=runner.batch_tokens
+        )
+
+
+def reference(folder: Path) -> Predictor:
+    """The model as torch runs it on the CPU."""
+    return predict.opened(
+        folder, lambda head, _: torch_runner.open_model(folder, head, device_name="cpu")
+    )
+
+
+def written(work: Work) -> Iterator[tuple[Runtime, list[Path]]]:
+    """Every target with its file, or the files of which the better one is kept."""
+    wanted = targets(work.table)
+    head = work.reference.plugin.HEAD
+    sample = sample_of(work.reference, work.rows)
+    if any(name.startswith("onnx") for name in wanted):
+        fp32 = work.aside / FILES["onnx"]
+        onnx.write(work.folder, head, sample, work.table.opset, fp32)
+        both = [work.aside / f"{kind}.{FILES['onnx-int8']}" for kind in ("matrix", "column")]
+        if "onnx-int8" in wanted:  # now: what is yielded may be moved away
+            for i, file in enumerate(both):
+                onnx.write_int8(fp32, file, is_per_column=bool(i))
+        if "onnx" in wanted:
+            yield "onnx", [fp32]
+        if "onnx-int8" in wanted:
+            yield "onnx-int8", both
+    if any(name.startswith("tflite") for name in wanted):
+        files: dict[str, Path] = {
+            name: work.aside / FILES[name] for name in ("tflite", *wanted) if "tflite" in name
         }
-    except DataError:
-        file.unlink()
-        raise
+        lengths = tflite.fitting(work.table.tflite_lengths, work.reference.max_length)
+        tflite.write(work.folder, head, list(sample), lengths, files)
+        for name in wanted:
+            if name.startswith("tflite"):
+                yield name, [files[name]]
 
 
-def write_onnx(
-    predictor: Predictor, folder: Path, dataset: Dataset, file: Path, opset: int
-) -> None:
-    """Trace the model with batch and length left open."""
-    model = runners.torch_model(folder, predictor.plugin.HEAD)
-    windows = predictor.encode(dataset).windows
-    windows = [windows[0], *windows][:3]  # a batch of one would fix that size
-    arrays = collate(windows, predictor.plugin.HEAD, predictor.tokenizer.pad_id)
-    names = [name for name in MODEL_INPUTS if name in arrays]
-    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    temporary = file.with_name(f".{file.name}")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, we do not
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Exportable(model, names).eval(),
-            tuple(torch.from_numpy(arrays[name]) for name in names),
-            str(temporary),
-            input_names=names,
-            output_names=["logits"],
-            dynamic_shapes=(tuple(axes for _ in names),),
-            opset_version=opset,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    temporary.replace(file)
+def sample_of(predictor: Predictor, rows: Dataset) -> Inputs:
+    """Three inputs of real rows."""
+    windows = predictor.encode(Dataset(rows.path, rows.rows[:3])).windows
+    if not windows:
+        raise DataError(f"no text of {rows.path} gives any token; export with other rows")
+    arrays = collate((windows * 3)[:3], predictor.plugin.HEAD, predictor.tokenizer.pad_id)
+    return {name: arrays[name] for name in MODEL_INPUTS if name in arrays}
 
 
-def parity(
-    reference: Predictor, exported: Predictor, dataset: Dataset, table: Export
-) -> dict[str, Any]:
-    """Largest difference of a logit and share of equal decisions."""
-    encoded = reference.encode(dataset)
-    wanted = np.concatenate(reference.logits(encoded))
-    given = np.concatenate(exported.logits(encoded))
-    difference = float(np.abs(wanted - given).max())
-    agreement = float((wanted.argmax(axis=-1) == given.argmax(axis=-1)).mean())
-    log.info(
-        "onnx: largest difference %.1e, %.2f %% of %d decisions equal",
-        difference, 100 * agreement, len(wanted),
-    )  # fmt: skip
-    if not difference <= table.parity_tolerance:
-        raise DataError(
-            f"the ONNX model differs from torch by up to {difference:.3g} in a logit, more than "
-            f"export.parity_tolerance ({table.parity_tolerance:g}), and was removed; try another "
-            "export.opset"
-        )
+def judged(work: Work, target: Runtime, before: Measured, file: Path) -> dict[str, Any]:
+    """What a file is worth, and its `path`."""
+    predictor = work.open(target, file)
+    after = parity.measure(predictor, work.rows)
+    same = before
+    if predictor.max_length != work.reference.max_length:  # other windows
+        same = parity.measure(replace(work.reference, max_length=predictor.max_length), work.rows)
     return {
-        "max_difference": difference,
-        "argmax_agreement": agreement,
-        "outputs_compared": len(wanted),
-        "tolerance": table.parity_tolerance,
+        **described(predictor, target, after, [file]),
+        "score_before": before.score,
+        "score_after": after.score,
+        **parity.differences(same, after, work.table.parity_rows),
+        "path": file,
     }
+
+
+def described(
+    predictor: Predictor, target: Runtime, measured: Measured, files: Sequence[Path]
+) -> dict[str, Any]:
+    """Size, score and speed."""
+    return {
+        "target": target,
+        "file": FILES.get(target, "model.safetensors"),
+        "bytes": sum(file.stat().st_size for file in files),
+        "max_length": predictor.max_length,
+        "rows": measured.num_rows,
+        "metric": predictor.task.metric,
+        "score_after": measured.score,
+        "sentences_per_second": speed.rows_per_second(measured.num_rows, measured.seconds),
+        "latency_ms": speed.latencies(predictor, measured.encoded.windows),
+    }
+
+
+def weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The table people read: a row each, one thread of the CPU."""
+    metric = found["torch"]["metric"]
+    lengths = list(found["torch"]["latency_ms"])
+    head = [
+        "export", "MB", metric, "largest difference", "decisions equal", "rows/s",
+        *(f"ms of {length} tokens" for length in lengths),
+    ]  # fmt: skip
+    rows = []
+    for target, row in found.items():
+        agreement, latency = row.get("argmax_agreement"), row["latency_ms"]
+        rows.append([
+            target, f"{row['bytes'] / 1e6:.1f}", f"{row['score_after']:.4f}",
+            f"{row['max_difference']:.1e}" if "max_difference" in row else "",
+            f"{agreement:.4f}" if agreement is not None else "",
+            f"{row['sentences_per_second']:.1f}",
+            *(f"{latency[each]:.1f}" if each in latency else "" for each in lengths),
+        ])  # fmt: skip
+    return summary.aligned([head, *rows])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch as fast as the others are allowed to be."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

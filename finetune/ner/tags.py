@@ -6,19 +6,23 @@ where a tag's type differs from the entity before it, and ends after E, L, S or 
 IOB1 files lose every entity that begins with I; so the scheme that is met is named, never assumed.
 Known limit: files that write one-word entities as I and others as B I (BC5CDR as SciBERT ships it)
 are read as `mixed_iob`, where two neighbouring one-word entities of one type become one, as in
-every published score on that copy.
+every published score on that copy. Files whose prefixes belong to no one scheme are refused; single
+tags that break the scheme of their file are read by the rule above and counted.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 OUTSIDE = "O"
+FORBIDDEN = -1e4  # nats: the score of a transition that is not allowed, in JSON; no CRF gets there
 BEGINS = frozenset("BSU")
 ENDS = frozenset("ELSU")
 PREFIXES = frozenset("BIESMLU")
+OPENS = frozenset("BIM")  # in a scheme with ends: more of the entity follows
+CONTINUES = frozenset("IMEL")
+CLOSED = ("iobes", "bilou", "bmes")  # schemes that mark where an entity ends
 
 
 @dataclass(frozen=True)
@@ -75,26 +79,48 @@ def iob2(entities: Iterable[Span], num_words: int) -> list[str]:
 
 def scheme(sequences: Iterable[Sequence[str]]) -> str:
     """Name the scheme of a file: iob2, iob1, mixed_iob (both kinds of beginning), iobes, bilou,
-    bmes or none (no entity)."""
-    prefixes: set[str] = set()
-    begun_by_i = begun_by_b = False
+    bmes or none (no entity). Raises ValueError at prefixes that no scheme has together."""
+    met = Counter[str]()
+    begun = Counter[str]()  # prefixes of the first tags of entities that follow none of their type
     for tags in sequences:
         before = ""
         for tag in tags:
             prefix, kind = split_tag(tag) or ("", "")
-            prefixes.add(prefix)
-            begun_by_i |= prefix == "I" and kind != before
-            begun_by_b |= prefix == "B" and kind != before
+            met[prefix] += 1
+            begun[prefix] += kind != before
             before = kind
-    if "M" in prefixes:
-        return "bmes"
-    if prefixes & {"L", "U"}:
-        return "bilou"
-    if prefixes & {"E", "S"}:
-        return "iobes"
-    if begun_by_i:
-        return "mixed_iob" if begun_by_b else "iob1"
-    return "iob2" if "B" in prefixes else "none"
+    for some, others in (("ES", "LU"), ("M", "ILU")):
+        if any(met[x] for x in some) and any(met[x] for x in others):
+            shown = ", ".join(f"{met[x]:,} of {x}-" for x in sorted(PREFIXES) if met[x])
+            raise ValueError(
+                f"its tags mix schemes ({shown}): {some} and {others} are never used together; "
+                "write them in one of IOB1, IOB2, IOBES, BILOU, BMES"
+            )
+    for name, prefixes in (("bmes", "M"), ("bilou", "LU"), ("iobes", "ES")):
+        if any(met[x] for x in prefixes):
+            return name
+    if begun["I"]:
+        return "mixed_iob" if begun["B"] else "iob1"
+    return "iob2" if met["B"] else "none"
+
+
+def breaks(tags: Sequence[str], name: str) -> int:
+    """Places where tags break their scheme: of one with ends, an entity that does not begin or end
+    as it must; of `mixed_iob`, an I that begins an entity as IOB2 does not."""
+    if name not in (*CLOSED, "mixed_iob"):
+        return 0
+    found = 0
+    before = ("", "")
+    for tag in (*tags, OUTSIDE):
+        prefix, kind = split_tag(tag) or ("", "")
+        goes_on = prefix in CONTINUES
+        if name in CLOSED:
+            must_go_on = before[0] in OPENS
+            found += goes_on != must_go_on or (goes_on and kind != before[1])
+        else:
+            found += goes_on and kind != before[1]
+        before = (prefix, kind)
+    return found
 
 
 def tag_set(types: Iterable[str]) -> list[str]:
@@ -102,30 +128,16 @@ def tag_set(types: Iterable[str]) -> list[str]:
     return [OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(set(types)) for prefix in "BI")]
 
 
-def allowed_transitions(labels: Sequence[str]) -> NDArray[np.bool_]:
-    """(L + 1, L): may the column's tag follow the row's; the last row is the beginning."""
-    allowed = np.ones((len(labels) + 1, len(labels)), dtype=bool)
-    for j, label in enumerate(labels):
-        if label.startswith("I-"):
-            before = [f"B-{label[2:]}", label]
-            allowed[:, j] = [name in before for name in labels] + [False]
-    return allowed
+def transitions(labels: Sequence[str]) -> dict[str, Any]:
+    """What IOB2 allows, as scores: 0.0, or FORBIDDEN. Lists by "start" (of a sentence's first tag),
+    "between" (row: the tag before, column: the tag after) and "end"."""
 
+    def score(before: str, after: str) -> float:
+        goes_on = before[2:] == after[2:] and before != OUTSIDE
+        return FORBIDDEN if after.startswith("I-") and not goes_on else 0.0
 
-def decode(scores: NDArray[np.float32], allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The valid tag sequence with the highest sum of scores (N, L), by Viterbi's algorithm."""
-    best: NDArray[np.int64] = scores.argmax(axis=1)
-    before = np.concatenate(([len(allowed) - 1], best[:-1]))
-    if allowed[before, best].all():
-        return best  # the best of all sequences is valid, so it is the best valid one
-    penalties = np.where(allowed, 0.0, -np.inf)
-    total = scores[0].astype(np.float64) + penalties[-1]
-    pointers = np.zeros(scores.shape, dtype=np.int64)
-    for n in range(1, len(scores)):
-        paths = total[:, None] + penalties[:-1]
-        pointers[n] = paths.argmax(axis=0)
-        total = paths.max(axis=0) + scores[n]
-    best[-1] = total.argmax()
-    for n in range(len(scores) - 1, 0, -1):
-        best[n - 1] = pointers[n, best[n]]
-    return best
+    return {
+        "start": [score(OUTSIDE, after) for after in labels],
+        "between": [[score(before, after) for after in labels] for before in labels],
+        "end": [0.0] * len(labels),
+    }

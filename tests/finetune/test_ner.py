@@ -1,21 +1,25 @@
 """Words in, words out: encoding loses none, windows share them, decoding puts them back."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
-from finetune import tagged_text
-from finetune.tags import Span
+from finetune.ner import calibration, chain, tagged_text, tags, windows
+from finetune.ner.tags import Span
 from finetune.task import Dataset, Encoded
 from finetune.tasks import ner
 from finetune.tokenizer import Tokenizer
+from runtime.errors import DataError
 from tests.finetune.conftest import template, trained, wrap
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
@@ -55,7 +59,7 @@ def test_words_without_tokens_are_counted_and_get_a_tag(tokenizer: Tokenizer) ->
     assert encoded.counts["words_without_tokens"] == 3
     (prediction,) = ner.decode(dataset, encoded, sure(encoded), LABELS, {})
     assert prediction.tags == ["O", "B-LOC", "I-LOC", "I-LOC", "O", "B-PER"]
-    assert prediction.confidences[0] == 0.0
+    assert prediction.entities == [Span(1, 4, "LOC"), Span(5, 6, "PER")]
 
 
 def test_a_sentence_without_any_token_is_all_outside(tokenizer: Tokenizer) -> None:
@@ -103,15 +107,18 @@ def test_predicted_words_are_the_words_for_every_tokenizer(
     num_words = sum(len(row.words) for row in dataset.rows)
     learnt = sum(len(window.words) for window in encoded.windows)
     assert learnt == num_words - int(encoded.counts["words_without_tokens"])
-    for prediction, row in zip(
-        ner.decode(dataset, encoded, sure(encoded), LABELS, {}), dataset.rows, strict=True
-    ):
+    located = windows.locate(dataset.rows, tokenizer, Counter())
+    predictions = ner.decode(dataset, encoded, sure(encoded), LABELS, {})
+    for prediction, row, where in zip(predictions, dataset.rows, located, strict=True):
         assert len(prediction.tags) == len(row.words)
-        has_tokens = [c > 0 for c in prediction.confidences]
-        wanted = [tag for tag, known in zip(row.tags, has_tokens, strict=True) if known]
-        given = [tag for tag, known in zip(prediction.tags, has_tokens, strict=True) if known]
-        changed = sum(a != b for a, b in zip(wanted, given, strict=True))
-        assert changed == 0 or prediction.is_repaired  # an entity whose first word has no token
+        assert prediction.entities == [
+            Span(int(places[0]), int(places[-1]) + 1, entity.type)
+            for entity in row.entities
+            if len(
+                places := where.words[(where.words >= entity.start) & (where.words < entity.end)]
+            )
+        ]
+        assert not prediction.is_repaired
 
 
 def test_windows_cover_the_text_and_own_every_word_once(tokenizer: Tokenizer) -> None:
@@ -120,14 +127,6 @@ def test_windows_cover_the_text_and_own_every_word_once(tokenizer: Tokenizer) ->
     assert [len(window.input_ids) for window in windows] == [12, 12, 12]
     owned = [window.words.tolist() for window in windows]
     assert owned == [list(range(8)), list(range(8, 13)), list(range(13, 20))]
-
-
-def test_owners_show_the_most_context() -> None:
-    # Windows of 6 tokens at 0, 3 and 6 of 12: token 4 is 1 from the end of the first and 1 from
-    # the start of the second, so the first keeps it; token 5 ends the first and is 2 inside the
-    # second.
-    owner = ner.owners(np.arange(12), [0, 3, 6], 6, 12)
-    assert owner.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
 
 
 def test_a_token_over_two_words_is_separated_and_counted() -> None:
@@ -180,3 +179,120 @@ def test_an_answer_has_characters_and_confidence(tokenizer: Tokenizer) -> None:
     ]
     assert (answer["entities"][1]["start"], answer["entities"][1]["end"]) == (13, 21)
     assert answer["entities"][0]["confidence"] == 1.0
+
+
+def test_inputs_have_documents_only_if_they_say_so() -> None:
+    given_inputs = [{"text": "a", "document": "x"}, {"text": "b"}, {"text": "c", "document": "x"}]
+    rows = ner.from_inputs(given_inputs, PARAMS).rows
+    assert [(row.document, row.place) for row in rows] == [(0, 0), (None, 0), (0, 1)]
+    with pytest.raises(DataError, match="input 1: the document of a row must be"):
+        ner.from_inputs([{"text": "a", "document": {}}], PARAMS)
+
+
+def in_document(*sentences: str) -> Dataset:
+    rows = [
+        replace(
+            tagged_text.from_words(text.split(), [Span(0, 1, "PER")], place + 1),
+            document=0,
+            place=place,
+        )
+        for place, text in enumerate(sentences)
+    ]
+    return Dataset(Path("test"), list(rows))
+
+
+def test_context_is_shown_and_not_scored(tokenizer: Tokenizer) -> None:
+    dataset = in_document("ada met bob", "dan visited oslo", "carla met ada")
+    params = PARAMS.model_copy(
+        update={"context": "document", "shown_tokens": 8, "scored_tokens": 3}
+    )
+    found = ner.encode(dataset, tokenizer, LABELS, params, 64).windows
+    pieces = [tokenizer.backend.id_to_token(i) for i in found[1].input_ids]
+    assert pieces == [
+        "[CLS]",
+        "met",
+        "bob",
+        "dan",
+        "visited",
+        "oslo",
+        "carla",
+        "met",
+        "ada",
+        "[SEP]",
+    ]
+    assert [pieces[i] for i in found[1].positions] == ["dan", "visited", "oslo"]
+    short = ner.encode(dataset, tokenizer, LABELS, params, 8).windows  # keeps the proportion
+    assert max(len(window.input_ids) for window in short) == 8
+
+
+def test_folds_never_cut_a_document() -> None:
+    many = in_document(*["ada met bob"] * 120)
+    assert sorted(Counter(ner.groups(many)).values()) == [20, 50, 50]  # one document: in runs
+    alone = replace(many.rows[0], document=None)
+    both = Dataset(Path("x"), [*many.rows[:2], alone, replace(alone, document=4), alone])
+    assert ner.groups(both) == [0, 0, 7, 4, 9]
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_crf_takes_each_sentence_as_a_chain(
+    tokenizer: Tokenizer, encoder_folder: Path, is_packed: bool
+) -> None:
+    """Its loss is what the probabilities of decoding say, whatever window scores a sentence."""
+    from finetune import heads
+
+    dataset = in_document("ada met bob", "dan visited oslo", "carla met ada today")
+    params = PARAMS.model_copy(
+        update={"crf": True, "context": "document", "shown_tokens": 20, "scored_tokens": 8}
+    )
+    encoded = ner.encode(dataset, tokenizer, LABELS, params, 64)
+    assert [window.chain_sizes for window in encoded.windows] == [(3, 3), (4,)]
+    table = ner.loss(dataset, LABELS, params)
+    assert table.kind == "crf"
+    model = heads.build(encoder_folder, "token", LABELS, is_random=False).eval()
+    objective = heads.Objective(model, "token", table)
+    objective.pack(is_packed)
+    found, scored = objective(**objective.inputs(encoded.windows))
+    logits = np.split(scored.detach().numpy(), [6])
+    outputs = windows.by_row(dataset.rows, encoded.windows, logits)
+    batch, lengths = chain.padded([output.scores for output in outputs])
+    wanted = calibration.nll(
+        batch, lengths, [output.targets for output in outputs], chain.chain_of(LABELS, {})
+    )
+    assert float(found.detach()) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_crf_never_learns_from_the_middle_of_an_entity(tokenizer: Tokenizer) -> None:
+    """An entity that a window's end cuts would be a sequence that no rule allows."""
+    dataset = dataset_of((["ada"] * 20, [Span(6, 11, "PER")]))
+    plain = ner.encode(dataset, tokenizer, LABELS, PARAMS, 12).windows
+    params = PARAMS.model_copy(update={"crf": True})
+    found = ner.encode(dataset, tokenizer, LABELS, params, 12).windows
+    assert [LABELS[i] for i in plain[1].targets] == ["I-PER", "I-PER", "I-PER", "O", "O"]
+    assert found[1].targets.tolist() == [-100, -100, -100, 0, 0]
+    assert found[0].targets.tolist() == plain[0].targets.tolist()
+
+
+def test_calibration_travels_with_the_model(tokenizer: Tokenizer) -> None:
+    dataset = dataset_of(*[(["ada", "met", "oslo"], [Span(0, 1, "PER")])] * 30)
+    encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
+    rng = np.random.default_rng(1)
+    # Far too sure: right four times in five.
+    logits = [
+        np.eye(5, dtype=np.float32)[w.targets if rng.random() < 0.8 else [1, 0, 0]] * 20
+        for w in encoded.windows
+    ]
+    fitted = ner.calibrate(
+        dataset, encoded, logits, LABELS, {"transitions": tags.transitions(LABELS)}
+    )
+    assert fitted["temperature"] > 5
+    assert fitted["calibration"]["ece_after"] < fitted["calibration"]["ece_before"]
+    assert fitted["transitions"] == tags.transitions(LABELS)
+    before, after = (ner.decode(dataset, encoded, logits, LABELS, each) for each in ({}, fitted))
+    assert [p.tags for p in before] == [p.tags for p in after]
+    sure_of = [c for p in after for c in p.confidences]
+    assert 0.5 < sum(sure_of) / len(sure_of) < 0.95
+
+
+def test_a_window_must_show_what_it_scores() -> None:
+    with pytest.raises(ValidationError, match=r"scored_tokens \(300\) must not exceed shown_tok"):
+        ner.Params(train=Path("x"), scored_tokens=300)

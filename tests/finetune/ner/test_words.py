@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune import words
+from finetune.ner import words
 
 
 def cut(text: str) -> list[str]:

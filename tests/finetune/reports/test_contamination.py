@@ -1,9 +1,11 @@
 """What is said beside a score about the test rows in the pretraining text."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
-from finetune import report
-from finetune.contamination import UNKNOWN, in_words, of
+from finetune.reports import report as finetune_report
+from finetune.reports import summary
+from finetune.reports.contamination import UNKNOWN, in_words, of
+from tests.finetune import made_up
 
 CLEAN = {
     "examples": 1287, "examples_found": 0, "examples_left": 0, "documents": 0,
@@ -39,15 +41,10 @@ def test_an_encoder_without_a_record_is_unknown() -> None:
         assert of("people", {"test"}, record) == {"test": {"words": UNKNOWN, "facts": None}}
 
 
-def test_the_console_line_has_it_beside_the_score() -> None:
-    task = SimpleNamespace(name="people", task=SimpleNamespace(metric="f1"))
-    rows = {
-        "test": {"metrics": {"f1": 0.512}},
-        "control": None,
-        "baselines": {"test": {"majority": {"f1": 0.0}}},
-        "contamination": of("people", {"test"}, {"people": CLEAN}),
-    }
-    assert report.summary(task, rows) == [
-        "people: test f1  fine-tuned 0.5120  majority 0.0000  "
-        "(0 of 1,287 test examples in the pretraining text)"
-    ]
+def test_the_closing_lines_have_it_beside_the_score() -> None:
+    made = made_up.entities()
+    made["task"].encoder.decontamination = {"chemistry": CLEAN}
+    report = finetune_report.of(made["task"], made["runs"], None, None, None)
+    assert "  test: (0 of 1,287 test examples in the pretraining text)" in summary.lines(
+        report, Path("page")
+    )

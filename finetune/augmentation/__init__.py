@@ -1,0 +1,1 @@
+"""How labelled rows are copied and changed, and which copies are trained on."""

@@ -1,0 +1,1 @@
+"""Models for other runtimes, one file a format; export.py judges what they write."""

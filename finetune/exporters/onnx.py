@@ -1,0 +1,61 @@
+"""ONNX in fp32, and with 8-bit weights.
+
+The graph takes `input_ids` and `attention_mask` (and `token_type_ids` for pairs), int64, any batch
+and length up to the model's, and gives `logits`. Of the 8-bit model there are two, with a scale a
+matrix and with a scale a column of it: which one costs less depends on the model, so both are
+written and the better one is kept. Activations are quantised as they come (dynamic quantisation).
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from finetune import torch_runner
+from finetune.runners import Inputs
+
+EXTRA = "onnx"
+MODULES = ("onnx", "onnxruntime", "onnxscript")
+
+
+def write(folder: Path, head: str, sample: Inputs, opset: int, file: Path) -> None:
+    """Trace the model with batch and length left open; a batch of one in `sample` would fix it."""
+    model = torch_runner.load(folder, head)
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            torch_runner.Exportable(model, list(sample)).eval(),
+            tuple(torch.from_numpy(array) for array in sample.values()),
+            str(file),
+            input_names=list(sample),
+            output_names=["logits"],
+            dynamic_shapes=(tuple(axes for _ in sample),),
+            opset_version=opset,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def write_int8(fp32: Path, file: Path, is_per_column: bool) -> None:
+    """Quantise the weights of an fp32 model."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with quiet():
+        quantize_dynamic(fp32, file, per_channel=is_per_column, weight_type=QuantType.QInt8)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what these libraries warn of: a torchvision that is not needed, a preparation of
+    graphs that gives the same. They log without a name, so everything below an error is held."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

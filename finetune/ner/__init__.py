@@ -1,0 +1,1 @@
+"""Named entity recognition in parts: windows, the chain of tags, confidences, errors."""
