@@ -109,33 +109,37 @@ def data_content(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def task_content(output: Path, task: results.Task) -> dict[str, Any]:
-    """A task's scores, its training curves beside the control's, and its ONNX parity."""
-    folder = stages.folder(output, "finetune") / task.name
-    ours, control = results.metrics(folder), results.metrics(folder / "control")
-    tag = f"eval/{task.metric}"
+    """A task's scores and its training curves beside the control's; its own page has the rest."""
+    rows = {run_name(run): results.metrics(run) for run in results.runs(task.folder)}
     pictures = []
     for title, key, unit in (
-        (f"{task.metric} on the validation rows", tag, task.metric),
+        (f"{task.metric} on the validation rows", f"eval/{task.metric}", task.metric),
         ("Training loss", "loss/train", "nats a target"),
     ):
-        curves = {"pretrained": results.curve(ours, key)}
-        if control:
-            curves["without pretraining"] = results.curve(control, key)
+        curves = {name: results.curve(found, key) for name, found in rows.items()}
         if svg := charts.lines(curves, unit, starts_at_zero=True):
             pictures.append(Chart(title, svg))
     split = task.scores[-1].split if task.scores else None
+    page = task.folder / PAGE
     return {
         "name": task.name,
         "task": task,
+        "page": page.relative_to(output).as_posix() if page.is_file() else None,
+        "has_control": any(score.control is not None for score in task.scores),
         "baselines": list(dict.fromkeys(name for s in task.scores for name in s.baselines)),
         "charts": pictures,
         "by_label": by_label(task.report, split),
         "by_label_split": split,
-        "onnx": task.report.get("onnx"),
         "training": task.report["training"],
         "data": task.report["data"],
         "counts": list(dict.fromkeys(k for found in task.report["data"].values() for k in found)),
     }
+
+
+def run_name(run: Path) -> str:
+    """For example `seed 1`, `seed 1 without pretraining`."""
+    is_control = run.parent.name == "control"
+    return run.name.replace("-", " ") + (" without pretraining" if is_control else "")
 
 
 def by_label(report: Mapping[str, Any], split: str | None) -> list[tuple[str, Mapping[str, Any]]]:

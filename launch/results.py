@@ -18,7 +18,8 @@ from runtime.errors import DataError
 
 STEP_LINE = re.compile(r"step +(?P<step>\d+)/(?P<total>\d+)(?:.*\beta (?P<eta>\w+))?")
 TAIL_BYTES = 1 << 16
-UNKNOWN = "contamination unknown"  # no record: never taken for clean
+METRICS = "metrics.jsonl"
+REPORT = "report.json"
 Metrics = Mapping[str, Any]  # one line of metrics.jsonl: step, time, tag: value
 
 
@@ -44,17 +45,21 @@ class Score:
     """One number of a task on one split, and what it has to be compared with."""
 
     split: str
-    ours: float
-    control: float | None  # the same model without pretraining
+    ours: float  # of the exported model
+    interval: tuple[float, float] | None  # 95 %, from resampled rows
+    seeds: Mapping[str, Any] | None  # mean, deviation and count over the training runs
+    control: float | None  # the same model without pretraining: mean over its training runs
     baselines: dict[str, float]  # predictors that need no model
     contamination: str  # examples of the split in the pretraining text
+    leaks: str  # examples of the split in the training rows and in the shards
 
 
 @dataclass(frozen=True)
 class Task:
     """A fine-tuned task: its report and the numbers of the metric it was judged by."""
 
-    name: str
+    name: str  # of a task of a multi-task model: MODEL/TASK
+    folder: Path
     metric: str
     scores: list[Score]
     report: Mapping[str, Any]
@@ -98,10 +103,23 @@ def wanted_stages(output: Path) -> list[str]:
 
 
 def task_names(output: Path) -> list[str]:
-    """The tasks of the recipe in its order, then others that have a folder."""
-    folder = stages.folder(output, "finetune")
+    """The models fine-tuning makes, in the order of the recipe: tasks, then several tasks together;
+    then others that have a folder."""
+    folder, tables = stages.folder(output, "finetune"), recipe(output)
+    alone = [name for name, task in tables.get("tasks", {}).items() if task.get("alone", True)]
     present = sorted(path.parent.name for path in folder.glob("*/run.json"))
-    return list(dict.fromkeys([*recipe(output).get("tasks", {}), *present]))
+    return list(dict.fromkeys([*alone, *tables.get("multitask", {}), *present]))
+
+
+def runs(folder: Path) -> list[Path]:
+    """The folders of a model's training runs, one a seed, those of its control last."""
+    return [*sorted(folder.glob("seed-*")), *sorted(folder.glob("control/seed-*"))]
+
+
+def newest_run(folder: Path) -> Path:
+    """The training run that wrote metrics last; the folder itself if none did."""
+    written = [run for run in runs(folder) if (run / METRICS).is_file()]
+    return max(written, key=lambda run: (run / METRICS).stat().st_mtime, default=folder)
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -111,7 +129,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 def metrics(folder: Path) -> list[Metrics]:
     """The lines of metrics.jsonl; a last line that is being written is left out."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -160,23 +178,26 @@ def tasks(output: Path) -> list[Task]:
     folder = stages.folder(output, "finetune")
     found = []
     for name in task_names(output):
-        report = read(folder / name / "report.json")
-        if report is None:
-            continue
-        metric = report["metric"]
-        scores = [score(report, split, metric) for split in ("valid", "test") if report.get(split)]
-        found.append(Task(name, metric, scores, report))
+        report = read(folder / name / REPORT) or {}
+        together = [f"{name}/{task}" for task in report.get("training", {})]
+        for each in together if "multitask" in report else [name]:
+            of_task = read(folder / each / REPORT)
+            if of_task is not None:
+                scores = [score(split, entry) for split, entry in of_task["headline"].items()]
+                found.append(Task(each, folder / each, of_task["metric"], scores, of_task))
     return found
 
 
-def score(report: Mapping[str, Any], split: str, metric: str) -> Score:
-    control = report.get("control")
-    contamination = report.get("contamination", {}).get(split, {})
-    baselines = report.get("baselines", {}).get(split, {})
+def score(split: str, entry: Mapping[str, Any]) -> Score:
+    """One entry of a report's headline."""
+    interval, control = entry["interval"], entry["control"]
     return Score(
         split,
-        report[split]["metrics"][metric],
-        control[split]["metrics"][metric] if control else None,
-        {name: values[metric] for name, values in baselines.items() if metric in values},
-        contamination.get("words", UNKNOWN),
+        entry["value"],
+        (interval["low"], interval["high"]) if interval else None,
+        entry["seeds"] if entry["seeds"]["count"] > 1 else None,
+        control["mean"] if control else None,
+        dict(entry["baselines"]),
+        entry["contamination"],
+        entry["leaks"] or "",
     )

@@ -81,8 +81,8 @@ def stage_rows(output: Path, stage: str, notes: journal.Journal | None) -> list[
         state = state_of(folder / name, noted)
         if state not in ("done", "to do"):
             noted = None  # it is about this task; the ones after it have not been reached
-        is_control = state != "done" and (folder / name / "control").is_dir()
-        source = folder / name / "control" if is_control else folder / name
+        source = results.newest_run(folder / name)
+        is_control = state != "done" and source.parent.name == "control"
         label = f"{stage} {name}" + (" (control)" if is_control else "")
         found.append(measured(label, source, state, log))
     return found
@@ -93,7 +93,8 @@ def state_of(folder: Path, noted: str | None) -> str:
 
     The manifest is written last: one that is older than the metrics is from the run before.
     """
-    manifest, written = folder / stages.MANIFEST, folder / "metrics.jsonl"
+    manifest = folder / stages.MANIFEST
+    written = results.newest_run(folder) / results.METRICS
     if manifest.is_file():
         has_later = written.is_file() and written.stat().st_mtime > manifest.stat().st_mtime
         if noted in (None, "done") or (written.is_file() and not has_later):

@@ -27,11 +27,15 @@ def test_results_stand_beside_what_they_are_compared_with(tmp_path: Path) -> Non
     text = page(runs.finished(tmp_path))
     found = cells(text)
     start = found.index("test")
-    assert found[start : start + 4] == ["test", "0.7500", "0.5000", "0.1250"]
+    assert found[start : start + 6] == [
+        *("test", "0.7500", "0.6500-0.8500", "0.7000 ± 0.0500 of 2", "0.5000", "0.1250")
+    ]
     start = found.index("valid")
-    assert found[start : start + 4] == ["valid", "0.6250", "0.3750", "0.2500"]
+    assert found[start : start + 3] == ["valid", "0.6250", "0.5250-0.7250"]
+    assert "contamination unknown; 3 of 20 rows in the training rows" in text
+    assert 'href="finetune/places/report.html"' in text
+    assert "seed 1 without pretraining" in text
     assert "6.25 → 3.75" in text
-    assert "4.2e-06" in text
     assert "54,321" in text
 
 
@@ -78,6 +82,24 @@ def test_missing_parts_are_named_and_not_invented(make, tmp_path: Path) -> None:
     assert (waiting.group(1) if waiting else None) == expected
     assert ("validation loss" in text) == (make in (runs.pretrained, runs.finished))
     assert ("without pretraining" in text) == (make is runs.finished)
+
+
+def test_tasks_of_a_multi_task_model_are_shown_by_their_own_reports(tmp_path: Path) -> None:
+    output = runs.finished(tmp_path)
+    together = runs.RECIPE + "alone = false\n[multitask.both]\n"
+    runs.write(output / "recipe.toml", together)
+    (output / "finetune" / "places").rename(output / "finetune" / "moved")
+    assert results.task_names(output) == ["both"]
+    assert "Not finished yet: finetune." in page(output)
+    (output / "finetune" / "both").mkdir()
+    (output / "finetune" / "moved").rename(output / "finetune" / "both" / "places")
+    model = {"multitask": "both", "training": {"places": {}, "topics": {}}}
+    runs.write(output / "finetune" / "both" / "report.json", model)
+    (found,) = results.tasks(output)
+    assert (found.name, found.scores[-1].ours) == ("both/places", 0.75)
+    text = page(output)
+    assert "Not finished yet" not in text
+    assert 'href="finetune/both/places/report.html"' in text
 
 
 def test_a_line_being_written_is_left_out(tmp_path: Path) -> None:

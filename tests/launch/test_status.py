@@ -32,6 +32,18 @@ def test_stages_become_done_one_after_the_other(tmp_path: Path) -> None:
     assert states(runs.finished(tmp_path)) == ["done", "done", "done"]
 
 
+def test_the_newest_training_run_of_a_task_is_shown(tmp_path: Path) -> None:
+    output = runs.finished(tmp_path)
+    folder = output / "finetune" / "places"
+    (folder / "manifest.json").unlink()
+    os.utime(folder / "seed-2" / "metrics.jsonl", (2e9, 2e9))
+    row = status.stage_rows(output, "finetune", None)[0]
+    assert (row.name, row.state, row.score) == ("finetune places", "started", "f1 0.575")
+    os.utime(folder / "control" / "seed-1" / "metrics.jsonl", (3e9, 3e9))
+    row = status.stage_rows(output, "finetune", None)[0]
+    assert (row.name, row.score) == ("finetune places (control)", "f1 0.375")
+
+
 def test_running_stage_shows_step_and_time_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
