@@ -76,6 +76,14 @@ def gather_layers_whole(module: nn.Module) -> None:
         set_z3_leaf_modules(module, list(layers))
 
 
+def cast_what_is_whole(module: nn.Module) -> None:
+    """Give parameters of our own (a CRF's) the type of those that transformers made in shards, as
+    DeepSpeed does where it casts: ZeRO-3 refuses two types."""
+    for parameter in module.parameters():
+        if not hasattr(parameter, "ds_id"):
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
 class Engine:
     """One model under DeepSpeed. Every method is called by all ranks."""
 
@@ -105,6 +113,8 @@ class Engine:
         del in_shards
         if self.stage == 3:
             gather_layers_whole(module)
+            if table.precision == "bf16":
+                cast_what_is_whole(module)
         self._gate = Gate(self.gradient_norm)
         rules: dict[str, Rule] = {
             "adamw": AdamW(),

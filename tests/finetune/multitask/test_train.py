@@ -293,6 +293,23 @@ def test_stages_and_ranks_compute_the_same_updates(tmp_path: Path, still_encoder
                 assert values == pytest.approx(wanted, rel=1e-3), key
 
 
+def test_trained_weights_and_a_crf_run_in_bf16_under_zero3(tmp_path: Path, encoder: Path) -> None:
+    """Their parameters are not transformers', which makes its own in bf16 and in shards."""
+    folder = workplace(tmp_path, encoder)
+    overrides = (
+        'engine.ds_config="zero3"', 'engine.precision="bf16"', "tasks.people.crf=true",
+        'multitask.both.weighting="uncertainty"', 'multitask.both.steps="alternate"',
+    )  # fmt: skip
+    finished(folder, *overrides)
+    report = report_of(folder, "people")
+    assert report["test"]["metrics"]["f1"] > 0.5
+    between = report["decoding"]["transitions"]["between"]
+    assert any(0 < abs(value) < 100 for row in between for value in row)  # trained
+    log = (folder / "run/finetune/both/seed-0/metrics.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["weight/people"] not in (1.0, json.loads(log[1])["weight/people"])
+    assert predict.load(folder / "run/finetune/both/people/export")(["ada met bob"])[0]["entities"]
+
+
 def test_a_changed_table_is_no_continuation(tmp_path: Path, encoder: Path) -> None:
     folder = workplace(tmp_path, encoder)
     stopped = run_ranks(COMMAND, 2, folder, when_running=stop_after_step_4(folder))
