@@ -148,22 +148,37 @@ def pictures(found: Mapping[str, Any], matrix: confusion.Confusion | None) -> li
 
 
 def curves(report: Mapping[str, Any], folder: Path) -> list[Picture]:
-    """The metric on valid and the training loss of every run, the control's among them."""
-    runs = {path.name.replace("-", " "): path for path in sorted(folder.glob("seed-*"))}
-    control = sorted((folder / "control").glob("seed-*"))
-    runs |= {f"without pretraining, {path.name.replace('-', ' ')}": path for path in control}
+    """The metric on valid and the losses of every run, the control's among them.
+
+    The runs of a task that was trained together with others lie one folder up.
+    """
+    task, metric = report["task"], report["metric"]
+    shared = report.get("together_with") is not None
+    runs = named(folder.parent if shared else folder, "")
+    runs |= named(folder / "control", "without pretraining, ")
+    runs |= named(folder / "alone", "alone, ")
+    own = (f"eval/{metric}", "loss/train", "loss/valid")
+    among = (f"eval/{task}/{metric}", f"loss_by_task/{task}", f"valid_loss_by_task/{task}")
+    titles = (f"{tables.words(metric)} on the validation rows", "Training loss", "Validation loss")
     drawn = []
-    for title, tag, unit in (
-        (f"{tables.words(report['metric'])} on the validation rows", f"eval/{report['metric']}",
-         report["metric"]),
-        ("Training loss", "loss/train", "nats a target"),
-        ("Validation loss", "loss/valid", "nats a target"),
-    ):  # fmt: skip
-        found = {name: curve(path / METRICS, tag) for name, path in runs.items()}
+    for title, unit, *tags in zip(
+        titles, (metric, "nats a target", "nats a target"), own, among, strict=True
+    ):
+        found = {
+            name: curve(path / METRICS, tags[shared and path.parent == folder.parent])
+            for name, path in runs.items()
+        }
         found = {name: points for name, points in found.items() if len(points[0]) > 1}
         if found:
             drawn.append(Picture(title, drawing.svg(drawing.over_steps(found, unit))))
     return drawn
+
+
+def named(folder: Path, prefix: str) -> dict[str, Path]:
+    """The training runs in a folder, by what a picture calls them."""
+    return {
+        f"{prefix}{path.name.replace('-', ' ')}": path for path in sorted(folder.glob("seed-*"))
+    }
 
 
 def curve(path: Path, tag: str) -> tuple[list[float], list[float]]:

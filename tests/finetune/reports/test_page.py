@@ -88,7 +88,19 @@ def test_a_task_of_several_names_the_others_and_its_transfer(tmp_path: Path) -> 
              "git": None, "versions": {"torch": "2.13"}}  # fmt: skip
     provenance.write_json(folder.parent / "run.json", {"starts": [start]})
     (folder.parent / "recipe.toml").write_text("name = 'both'")
-    text = written(folder, made_up.entities()["report"] | told)
+    report = made_up.entities()["report"] | told
+    run = folder.parent / "seed-1"
+    run.mkdir()
+    name = report["task"]
+    rows = [
+        {"step": step, f"eval/{name}/f1": step / 20, f"loss_by_task/{name}": 1 / step}
+        for step in (4, 8)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    text = written(folder, report)
+    assert "F1 on the validation rows".lower() in text.lower()
+    assert "Training loss" in text
+    assert "Validation loss" not in text  # nobody wrote it
     assert "trained together with topics." in text
     assert "Test, beside the task trained alone: negative transfer: f1 falls by 0.1000" in text
     assert "started 2026-01-02 on node-7" in text
