@@ -21,7 +21,7 @@ quickstart: $(STAMP)
 	$(BIN)/textmill run $(QUICKSTART)
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

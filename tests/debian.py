@@ -1,9 +1,12 @@
 """Installs Debian packages that a test needs, where it may."""
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +20,17 @@ def install(packages: Sequence[str]) -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise Unavailable(f"install {' and '.join(packages)} (only root can, with apt-get)")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update", "-q"], ["install", "-yq", "--no-install-recommends", *packages]):
-        command = ["apt-get", *arguments]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if ended.returncode:
-            raise Unavailable(f"{' '.join(command)} failed: {ended.stderr.strip()[-500:]}")
+    # apt-get refuses to run twice at once, and tests do.
+    with (Path(tempfile.gettempdir()) / "textmill-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for arguments in (
+            ["update", "-q"],
+            ["install", "-yq", "--no-install-recommends", *packages],
+        ):
+            command = ["apt-get", *arguments]
+            ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if ended.returncode:
+                raise Unavailable(f"{' '.join(command)} failed: {ended.stderr.strip()[-500:]}")
 
 
 def install_or_skip(packages: Sequence[str]) -> None:
