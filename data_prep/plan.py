@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from data_prep import augmenting, decontamination, tokenizer, units
 from data_prep.config import Recipe
 from data_prep.files import id_prefixes
@@ -40,7 +42,8 @@ def config_of(recipe: Recipe) -> dict[str, Any]:
     """The tables that shape the shards; the manifest keeps them, so that a corpus can be repaired
     without its recipe. The seed counts only where something is drawn by it."""
     tables = {"sources", "clean", "decontaminate", "augment", "dedup", "tokenizer", "packing"}
-    config = recipe.model_dump(mode="json", include=tables)
+    # As data preparation knows them: later stages add settings of their own to `augment`.
+    config: dict[str, Any] = TypeAdapter(Recipe).dump_python(recipe, mode="json", include=tables)
     # The order of sources is their priority, which a sorted fingerprint would not see.
     return config | {
         "source_order": list(recipe.sources),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep import plan as data_plan
 from finetune import plan
 from finetune.config import Recipe
 from runtime import provenance, recipe
@@ -115,3 +116,15 @@ def test_bad_input_is_one_clear_error(
     assert done.stderr.count("textmill: ") == 1
     assert "Traceback" not in done.stderr
     assert not list((workplace / "run").rglob("manifest.json"))
+
+
+def test_a_corpus_does_not_depend_on_how_labelled_rows_are_augmented(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    plain, auto = (
+        data_plan.config_of(recipe.load(Path("recipe.toml"), overrides, Recipe))
+        for overrides in ((), ("augment.auto=true", "augment.folds=3"))
+    )
+    assert plain == auto
+    assert plain["augment"] == {"steps": []}
