@@ -6,6 +6,7 @@ scripts act on them.
 """
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -73,6 +74,8 @@ def run_command(command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("textmill: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who reads the output has enough of it, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, MemoryError, RuntimeError) as error:
         expected = resource_error(error)
         if expected is None:

@@ -1,11 +1,14 @@
 """Exit codes and the one clear message of every expected error."""
 
 import errno
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 
 from runtime import errors
+from tests.ranks import ROOT
 
 EXIT_CODES = {
     "RecipeError": 2,
@@ -76,3 +79,21 @@ def test_our_own_bugs_keep_their_traceback(error: Exception) -> None:
 def test_an_interrupt_is_not_an_error_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors.run_command(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "textmill: interrupted\n"
+
+
+def test_a_reader_that_has_enough_is_no_fault() -> None:
+    script = (
+        "import sys; from runtime.errors import run_command\n"
+        "def write():\n"
+        "    for _ in range(100_000): print('a line of output')\n"
+        "sys.exit(run_command(write))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"a line of output\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
