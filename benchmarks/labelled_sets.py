@@ -95,14 +95,20 @@ def jsonl(path: Path, rows: Iterator[Any]) -> Path:
 
 
 def head(source: Path, target: Path, num_rows: int) -> Path:
-    """The first rows of a file."""
+    """The first sentences of a file; of texts, which may be sorted by label, rows all over it."""
     text = source.read_text(encoding="utf-8")
     if source.suffix == ".csv":
         rows = list(csv.reader(text.splitlines()))
         with target.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(rows[: num_rows + 1])
-        return target
-    parts = re.split(r"\n" if source.suffix == ".jsonl" else r"\n[ \t]*\n", text)
-    mark = "\n" if source.suffix == ".jsonl" else "\n\n"
-    target.write_text(mark.join(parts[:num_rows]) + "\n", encoding="utf-8")
+            csv.writer(file).writerows([rows[0], *spread(rows[1:], num_rows)])
+    elif text.startswith("{"):  # JSON lines, whatever the file is called
+        target.write_text("\n".join(spread(text.splitlines(), num_rows)) + "\n", encoding="utf-8")
+    else:
+        sentences = re.split(r"\n[ \t]*\n", text)
+        target.write_text("\n\n".join(sentences[:num_rows]) + "\n", encoding="utf-8")
     return target
+
+
+def spread(rows: Sequence[Any], count: int) -> list[Any]:
+    """So many rows at equal distances."""
+    return [rows[i * len(rows) // count] for i in range(min(count, len(rows)))]

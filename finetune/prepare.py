@@ -42,7 +42,7 @@ class Prepared:
         encoded = dict(self.encoded)
         for split, found in rows.items():
             before = self.data.get(split, self.data["train"])
-            data[split] = Dataset(before.path, list(found))
+            data[split] = Dataset(before.path, list(found), {"rows": len(found)})
             encoded[split] = self.encode(data[split])
         loss = self.plugin.loss(data["train"], self.labels, self.task)
         return replace(self, data=data, encoded=encoded, loss=loss)
@@ -105,4 +105,5 @@ def held_out(plugin: ModuleType, train: Dataset, every: int) -> dict[str, Datase
     kept = [row for row, is_out in zip(train.rows, is_valid, strict=True) if not is_out]
     out = [row for row, is_out in zip(train.rows, is_valid, strict=True) if is_out]
     counts = {**train.counts, "rows_held_out": len(out)}
-    return {"train": Dataset(train.path, kept, counts), "valid": Dataset(train.path, out)}
+    held = Dataset(train.path, out, {"rows": len(out)})
+    return {"train": Dataset(train.path, kept, counts), "valid": held}
