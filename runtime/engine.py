@@ -210,9 +210,11 @@ class Engine:
     def update(self) -> None:
         """Have DeepSpeed compute the norm, ask the gate, clip and update; drop the gradients."""
         if not self._is_wrapped and self._gate.is_open() and self._clip_norm:
-            parameters = list(self.module.parameters())
-            norm = torch.tensor(self._gate.norm, device=self.device)
-            torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
+            assert self._gate.norm is not None
+            if self._gate.norm > 0.99 * self._clip_norm:  # below, all would be multiplied by 1
+                parameters = list(self.module.parameters())
+                norm = torch.tensor(self._gate.norm, device=self.device)
+                torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
         self._engine.step()
         self._gate.is_open()  # DeepSpeed gives up by itself before it asks if the norm is invalid
 
