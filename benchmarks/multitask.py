@@ -32,7 +32,7 @@ NAME = "multitask"
 ROWS, SEEDS, VALID_ROWS = 1000, (1, 2, 3), 400
 WEIGHTINGS: dict[str, dict[str, Any]] = {
     "fixed-1-1": {"weighting": "fixed", "second": 1.0},
-    "fixed-1-0.3": {"weighting": "fixed", "second": 0.3},
+    "fixed-1-03": {"weighting": "fixed", "second": 0.3},
     "uncertainty": {"weighting": "uncertainty", "second": 1.0},
     "dwa": {"weighting": "dwa", "second": 1.0},
     "famo": {"weighting": "famo", "second": 1.0},
@@ -83,7 +83,7 @@ def compared(pair: str, room: Path, core: int, is_quick: bool) -> list[dict[str,
     settings = {
         "encoder": str(encoder()),
         "epochs": 1 if is_quick else 4,
-        "batch_size": 16,
+        "batch_size": 32,
         "learning_rate": 1e-4,
         "seeds": list(SEEDS[:1] if is_quick else SEEDS),
     }
@@ -95,7 +95,7 @@ def compared(pair: str, room: Path, core: int, is_quick: bool) -> list[dict[str,
         "tasks": {name: files_of(name, folder, rows) | settings for name in (main_task, second)},
         "multitask": {
             name: settings
-            | {"batch_size": 32, "weights": {main_task: 1.0, second: found["second"]}}
+            | {"weights": {main_task: 1.0, second: found["second"]}}
             | {"weighting": found["weighting"]}
             for name, found in WEIGHTINGS.items()
         },
