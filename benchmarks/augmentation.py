@@ -21,13 +21,11 @@ import json
 import statistics
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import record
-from fine_tuning import fine_tuned, recipe_of
+from fine_tuning import fine_tuned, on_both_cores, recipe_of
 from labelled_sets import DATA, head
 from pretraining_helps import pretrained
 from rich.console import Console
@@ -75,23 +73,14 @@ def main() -> None:
         model = None
         if any(operation in NEED_MODEL for _, operation, _ in wanted):
             model = pretrained(folder, "ncbi-disease", "domain", arguments.quick)
-        cores: Queue[int] = Queue()
-        for core in (0, 1):
-            cores.put(core)
-
-        def run(job: tuple[int, str, int]) -> dict[str, Any]:
-            core = cores.get()
-            try:
-                return score(job, folder, model, core, 1 if arguments.quick else EPOCHS)
-            finally:
-                cores.put(core)
-
-        with ThreadPoolExecutor(2) as pool:
-            for found in pool.map(run, wanted):
-                done.append(found)
-                print(json.dumps(found), flush=True)
-                if not arguments.quick:
-                    record.write(NAME, figures(done), done)
+        epochs = 1 if arguments.quick else EPOCHS
+        for found in on_both_cores(
+            wanted, lambda job, core: score(job, folder, model, core, epochs)
+        ):
+            done.append(found)
+            print(json.dumps(found), flush=True)
+            if not arguments.quick:
+                record.write(NAME, figures(done), done)
     show(done)
 
 

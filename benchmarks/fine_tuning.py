@@ -4,16 +4,20 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from queue import Queue
+from typing import Any, TypeVar
 
 import tomli_w
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = {"ds_config": "zero0", "precision": "fp32", "threads_per_rank": 1}
+Job = TypeVar("Job")
+Found = TypeVar("Found")
 TASK = "it"  # name of the task of a recipe made here
 
 
@@ -52,11 +56,29 @@ def run_recipe(recipe: Mapping[str, Any], core: int) -> Path:
     return output / "finetune"
 
 
-def call(command: Sequence[str], core: int) -> str:
-    """Run a command on one core with one thread; its output."""
+def on_both_cores(jobs: Sequence[Job], work: Callable[[Job, int], Found]) -> Iterator[Found]:
+    """What `work` makes of each job and a core, in the order of the jobs, two at a time."""
+    cores: Queue[int] = Queue()
+    for core in (0, 1):
+        cores.put(core)
+
+    def run(job: Job) -> Found:
+        core = cores.get()
+        try:
+            return work(job, core)
+        finally:
+            cores.put(core)
+
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(run, jobs)
+
+
+def call(command: Sequence[str], core: int | None = None) -> str:
+    """Run a command with one thread a process, on one core or on all; its output."""
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            ["taskset", "-c", str(core), *command],
+            [*pinned, *command],
             capture_output=True, text=True, check=False, cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": folder, "USE_CPU": "1"},
         )  # fmt: skip

@@ -19,18 +19,15 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import record
 import tomli_w
-from fine_tuning import ENGINE, encoder
+from fine_tuning import call, encoder, fine_tuned, on_both_cores, recipe_of
 from rich.console import Console
 from rich.table import Table
 
@@ -74,25 +71,17 @@ def main() -> None:
             for task, start in dict.fromkeys((task, start) for task, start, _ in wanted)
         }
         rows = {task: first_rows(Path(folder), task, arguments.quick) for task in TASKS}
-        cores: Queue[int] = Queue()
-        for core in (0, 1):
-            cores.put(core)
 
-        def run(job: tuple[str, str, int]) -> list[dict[str, Any]]:
+        def run(job: tuple[str, str, int], core: int) -> list[dict[str, Any]]:
             task, start, seed = job
-            core = cores.get()
-            try:
-                return fine_tuned(task, start, seed, encoders[task, start], rows[task], core)
-            finally:
-                cores.put(core)
+            return scores(task, start, seed, encoders[task, start], rows[task], core)
 
-        with ThreadPoolExecutor(2) as pool:
-            for found in pool.map(run, wanted):
-                done += found
-                for line in found:
-                    print(json.dumps(line), flush=True)
-                if not arguments.quick:
-                    record.write(NAME, figures(done), done)
+        for found in on_both_cores(wanted, run):
+            done += found
+            for line in found:
+                print(json.dumps(line), flush=True)
+            if not arguments.quick:
+                record.write(NAME, figures(done), done)
     show(done)
 
 
@@ -104,13 +93,15 @@ def pretrained(folder: Path, task: str, start: str, is_quick: bool) -> Path:
     output = folder / name
     if not (output / "pretrain/export").is_dir():
         recipe = folder / f"{name}.toml"
-        recipe.write_text(tomli_w.dumps(recipe_of(output, task, start, is_quick)), encoding="utf-8")
+        recipe.write_text(
+            tomli_w.dumps(pretraining_of(output, task, start, is_quick)), encoding="utf-8"
+        )
         print(f"pretraining: {name}", flush=True)
         call([str(Path(sys.executable).with_name("textmill")), "run", str(recipe)])
     return output / "pretrain/export"
 
 
-def recipe_of(output: Path, task: str, start: str, is_quick: bool) -> dict[str, Any]:
+def pretraining_of(output: Path, task: str, start: str, is_quick: bool) -> dict[str, Any]:
     """The pretraining of one start."""
     tokens = TOKENS[start] // (40 if is_quick else 1)
     if start == "ours":
@@ -170,51 +161,34 @@ def first_rows(folder: Path, task: str, is_quick: bool) -> Path:
     return target
 
 
-def fine_tuned(
+def scores(
     task: str, start: str, seed: int, encoder_folder: Path, rows: Path, core: int
 ) -> list[dict[str, Any]]:
     """Scores on test; with those of random weights beside the released model's."""
-    with tempfile.TemporaryDirectory() as folder:
-        table = {
-            "learning_rate": 1e-4,
-            **TASKS[task],
-            "encoder": str(encoder_folder),
-            "train": str(rows),
-            "valid": str(DATA / "tasks" / task / "dev.txt"),
-            "test": str(DATA / "tasks" / task / "test.txt"),
-            "epochs": 4,
-            "batch_size": 16,
-            "control_random_init": start == "minilm",
-        }
-        recipe = {
-            "name": "bench",
-            "output": f"{folder}/run",
-            "seed": seed,
-            "engine": ENGINE,
-            "tasks": {task: table},
-        }
-        path = Path(folder) / "recipe.toml"
-        path.write_text(tomli_w.dumps(recipe), encoding="utf-8")
-        call(["taskset", "-c", str(core), sys.executable, "-m", "finetune", str(path)])
-        report = provenance.read_json(Path(folder) / f"run/finetune/{task}/report.json")
+    table = {
+        "learning_rate": 1e-4,
+        **TASKS[task],
+        "encoder": str(encoder_folder),
+        "train": str(rows),
+        "valid": str(DATA / "tasks" / task / "dev.txt"),
+        "test": str(DATA / "tasks" / task / "test.txt"),
+        "epochs": 4,
+        "batch_size": 16,
+        "control_random_init": start == "minilm",
+    }
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        fine_tuned(recipe_of(table, seed, Path(folder)), core) as home,
+    ):
+        report = provenance.read_json(home / "report.json")
     metric = TASKS[task]["metric"]
-    scores = {start: report["test"]["metrics"][metric]}
+    found = {start: report["test"]["metrics"][metric]}
     if report["control"]:
-        scores["random"] = report["control"]["test"]["metrics"][metric]
+        found["random"] = report["control"]["test"]["metrics"][metric]
     return [
         {"task": task, "start": name, "seed": seed, "metric": metric, "test": score}
-        for name, score in scores.items()
+        for name, score in found.items()
     ]
-
-
-def call(command: Sequence[str]) -> None:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    if done.returncode:
-        tail = (done.stdout + done.stderr)[-3000:]
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{tail}")
 
 
 def figures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:

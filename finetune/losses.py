@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from finetune.ner.tags import FORBIDDEN
 from finetune.task import IGNORED, Loss
 
-FORBIDDEN = -1e4  # nats: a transition at or below it is not trained and never taken
 PARTS = ("start", "between", "end")
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 OUTSIDE = "O"
-FORBIDDEN = -1e4  # nats: the score of a transition that is not allowed, in JSON; no CRF gets there
+# nats: the score of a transition that is not allowed, in JSON; a CRF neither trains nor reaches it
+FORBIDDEN = -1e4
 BEGINS = frozenset("BSU")
 ENDS = frozenset("ELSU")
 PREFIXES = frozenset("BIESMLU")
