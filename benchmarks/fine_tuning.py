@@ -29,14 +29,16 @@ def encoder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def recipe_of(task: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
-    """A recipe that trains one task on one rank (nothing to shard) in fp32 with one thread, in
+def recipe_of(
+    task: Mapping[str, Any], seed: int, folder: Path, precision: str = "fp32"
+) -> dict[str, Any]:
+    """A recipe that trains one task on one rank (nothing to shard) with one thread, in
     `folder`/run."""
     return {
         "name": "bench",
         "output": str(folder / "run"),
         "seed": seed,
-        "engine": ENGINE,
+        "engine": ENGINE | {"precision": precision},
         "tasks": {TASK: {"encoder": str(encoder()), **task}},
     }
 
@@ -73,14 +75,19 @@ def on_both_cores(jobs: Sequence[Job], work: Callable[[Job, int], Found]) -> Ite
         yield from pool.map(run, jobs)
 
 
-def call(command: Sequence[str], core: int | None = None) -> str:
+def call(
+    command: Sequence[str], core: int | None = None, variables: Mapping[str, str] | None = None
+) -> str:
     """Run a command with one thread a process, on one core or on all; its output."""
     pinned = [] if core is None else ["taskset", "-c", str(core)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [*pinned, *command],
             capture_output=True, text=True, check=False, cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": folder, "USE_CPU": "1"},
+            env={
+                **os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": folder, "USE_CPU": "1",
+                **(variables or {}),
+            },
         )  # fmt: skip
     if done.returncode:
         raise RuntimeError(

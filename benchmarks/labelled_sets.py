@@ -36,8 +36,12 @@ def conll(folder: str, names: Sequence[str], epochs: int, context: dict[str, Any
 
 AS_THE_DRIVER = {"max_length": 256}  # tokens, where finetune_hf_classification.py cuts texts
 CHINESE_ROWS = 3000  # of ChnSentiCorp's 9,600: its texts are long
-# A window scores three to four sentences: a step of 4 has about as many as one of 16 of them.
-DOCUMENTS = {"context": "document", "batch_size": 4, "micro_batch_size": 4}
+# MiniLM was last trained on 128 tokens. A window scores two to three sentences: a step of 8 has
+# about as many as one of 16 of them.
+DOCUMENTS = {
+    "context": "document", "shown_tokens": 128, "scored_tokens": 64,
+    "batch_size": 8, "micro_batch_size": 8,
+}  # fmt: skip
 SCIBERT = ("train.txt", "dev.txt", "test.txt")
 SETS = {
     "wnut17": conll(

@@ -24,6 +24,7 @@ from finetune.collate import collate
 from finetune.losses import SummedLoss
 from finetune.packed import Packing, pack, use_attention
 from finetune.task import Loss, Window
+from pretrain.model.dropout import use_cheap_dropout
 from runtime.errors import DataError, RecipeError
 
 log = logging.getLogger("textmill")
@@ -52,6 +53,7 @@ class Objective(nn.Module):
         """`extra` goes with the inputs of every forward, to whatever module this one is part of."""
         super().__init__()
         self.model = model
+        use_cheap_dropout(model)
         self.head = head
         self.extra = dict(extra or {})
         self.loss = SummedLoss(loss, int(model.config.num_labels))

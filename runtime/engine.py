@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from transformers.integrations import HfDeepSpeedConfig
 
 from runtime import config, processes
+from runtime.allocator import keep_freed_memory
 from runtime.collectives import TimedBackend, Timer
 from runtime.ds_config import Batch as Batch
 from runtime.ds_config import join_config, stage_of
@@ -45,6 +46,7 @@ from runtime.optimizers.sharded import Rule, Sharded
 from runtime.optimizers.stable_adamw import StableAdamW
 from runtime.partitions import layout_of, masters
 from runtime.stopwatch import Stopwatch
+from runtime.unsharded_bf16 import Update
 
 Inputs = Mapping[str, Any]
 # The plain value classes inside DeepSpeed's shards that weights_only loading has to know.
@@ -104,6 +106,8 @@ class Engine:
         self._is_wrapped = self.stage > 0 or table.precision == "bf16"
         self._clip_norm = optimizer.clip_norm
         self._stopwatch = Stopwatch(processes.device())
+        if self._stopwatch.device.type == "cpu":
+            keep_freed_memory()
         start_communication(partial(self._stopwatch.part, "communication"))
         torch.manual_seed(seed)
         # Under ZeRO-3 transformers builds models in shards as long as this object is alive: this
@@ -130,6 +134,9 @@ class Engine:
         ]
         self._engine: Any = deepspeed.initialize(model=module, optimizer=inner, config=joined)[0]
         inner.layout = layout_of(self._engine.optimizer, module, self.stage)
+        if self.stage == 0 and self._is_wrapped:
+            wrapper = self._engine.optimizer
+            wrapper.step = Update(wrapper, optimizer.clip_norm, self._gate.is_open)
         self._write = self._engine.checkpoint_engine.save
         self._write_error: OSError | RuntimeError | None = None
         self._engine.checkpoint_engine.save = self._write_or_remember

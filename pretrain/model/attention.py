@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from pretrain.model.dropout import dropped
+
 NAME = "packed_varlen"
 LENGTH_STEP = 32  # segments whose lengths round up to the same multiple share a dense batch
 
@@ -29,13 +31,22 @@ class Group:
     index: Tensor  # (N, L) token positions; positions beyond a segment's end repeat its last token
     is_key: Tensor  # (N, L) true where the position belongs to the segment
     is_full: bool  # no segment of the group is shorter than L
-    masks: dict[int | None, Tensor | None] = field(default_factory=dict)  # by window, once made
+    masks: dict[tuple[int | None, torch.dtype], Tensor | None] = field(
+        default_factory=dict
+    )  # by window and type, once made
 
-    def hidden(self, window: int | None) -> Tensor | None:
-        """`hidden_keys`, made once for all layers of a micro batch."""
-        if window not in self.masks:
-            self.masks[window] = hidden_keys(self, window)
-        return self.masks[window]
+    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """What is added to the scores: -inf for `hidden_keys`, else 0; made once for all layers of
+        a micro batch. Adding is vectorised, filling by bools is not."""
+        key = window, dtype
+        if key not in self.masks:
+            hidden = hidden_keys(self, window)
+            self.masks[key] = (
+                None
+                if hidden is None
+                else torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
+            )
+        return self.masks[key]
 
 
 @dataclass(frozen=True)
@@ -162,12 +173,12 @@ def on_cpu(
             part.view(*group.index.shape, *part.shape[1:]).transpose(1, 2) for part in parts
         )
         scores = torch.matmul(queries * scaling, keys.transpose(2, 3))  # (N, H, L, L)
-        hidden = group.hidden(window)
-        if hidden is not None:
-            scores = scores.masked_fill(hidden, float("-inf"))
+        mask = group.mask(window, scores.dtype)
+        if mask is not None:
+            scores = scores + mask
         weights = torch.softmax(scores, dim=-1)
         if dropout:
-            weights = nn.functional.dropout(weights, dropout)
+            weights = dropped(weights, dropout)
         mixed = torch.matmul(weights, values)  # (N, H, L, K)
         results.append(mixed.transpose(1, 2).flatten(0, 1))
     return torch.cat(results).index_select(0, at.restore)

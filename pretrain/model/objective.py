@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from pretrain.model.attention import Segments
 from pretrain.model.cross_entropy import IGNORED as IGNORED
 from pretrain.model.cross_entropy import judged
+from pretrain.model.dropout import use_cheap_dropout
 from pretrain.model.head import Head, summed_loss
 
 
@@ -26,6 +27,7 @@ class MaskedLM(nn.Module):
         super().__init__()
         self.model = model
         self.head = Head(model)
+        use_cheap_dropout(model)
 
     def forward(
         self,
