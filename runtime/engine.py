@@ -134,6 +134,8 @@ class Engine:
         ]
         self._engine: Any = deepspeed.initialize(model=module, optimizer=inner, config=joined)[0]
         inner.layout = layout_of(self._engine.optimizer, module, self.stage)
+        if self.stage == 0 and world == 1:  # DeepSpeed would copy all gradients there and back
+            self._engine.enable_backward_allreduce = False
         if self.stage == 0 and self._is_wrapped:
             wrapper = self._engine.optimizer
             wrapper.step = Update(wrapper, optimizer.clip_norm, self._gate.is_open)
