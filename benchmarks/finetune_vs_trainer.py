@@ -77,6 +77,8 @@ def main() -> None:
     rows = QUICK_ROWS if arguments.quick else SPEED_ROWS if arguments.speed else None
     with tempfile.TemporaryDirectory() as folder:
         files = {name: written(name, Path(folder), rows) for name in arguments.sets}
+        if arguments.speed:  # a few rows held out would say nothing of evaluation
+            files = {name: {"valid": found["test"]} | found for name, found in files.items()}
         if arguments.speed:
             done = {
                 key: found

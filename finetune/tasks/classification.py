@@ -143,7 +143,7 @@ def calibrate(
     decoding: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The temperature that suits valid rows best."""
-    from finetune.texts import calibration  # late: scipy takes a second
+    from finetune.texts import calibration  # late: scipy takes a while
 
     ids = {label: i for i, label in enumerate(labels)}
     gold = np.array([ids[row.label] for row in dataset.rows], dtype=np.int64)
@@ -167,7 +167,7 @@ def answer(row: Row, prediction: Prediction, labels: Sequence[str]) -> dict[str,
 
 def score(dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
     """Class scores, the confusion matrix, and how far probabilities can be believed."""
-    from finetune.scores import class_metrics  # late: scipy takes a second
+    from finetune.scores import class_metrics  # late: scipy takes a while
 
     named = [prediction.label for prediction in predictions]
     return class_metrics.classes(gold_of(dataset), named, labels, table_of(predictions))
@@ -186,7 +186,7 @@ def row_counts(
     dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]
 ) -> NDArray[np.float64]:
     """What each row contributes to the metrics that can choose a model."""
-    from finetune.scores import class_metrics  # late: scipy takes a second
+    from finetune.scores import class_metrics  # late: scipy takes a while
 
     named = [prediction.label for prediction in predictions]
     return class_metrics.row_counts(gold_of(dataset), named, labels, table_of(predictions))
@@ -196,7 +196,7 @@ def of_counts(
     counts: NDArray[np.float64], weights: NDArray[np.float64], metric: str
 ) -> NDArray[np.float64]:
     """A metric of rows that occur weights[r, i] times."""
-    from finetune.scores import class_metrics  # late: scipy takes a second
+    from finetune.scores import class_metrics  # late: scipy takes a while
 
     return class_metrics.of_counts(counts, weights, metric)
 
@@ -206,7 +206,7 @@ def baselines(
 ) -> dict[str, dict[str, float]]:
     """`majority`: the most frequent label of the training rows everywhere, as probable as it is
     among them."""
-    from finetune.scores import class_metrics  # late: scipy takes a second
+    from finetune.scores import class_metrics  # late: scipy takes a while
 
     seen = Counter(gold_of(train))
     most = max(sorted(seen), key=lambda label: seen[label])
@@ -234,7 +234,7 @@ def analysis(
     params: Params,
 ) -> dict[str, Any]:
     """The errors the model was surest of, accuracy by length of text, and calibration."""
-    from finetune.scores import class_metrics  # late: scipy takes a second
+    from finetune.scores import class_metrics  # late: scipy takes a while
 
     names = gold_of(dataset)
     given = [prediction.label for prediction in predictions]
@@ -260,6 +260,6 @@ def final_report(
     dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]
 ) -> dict[str, Any]:
     """`label_table`: scores by label as scikit-learn prints them."""
-    from finetune.scores import class_metrics  # late: scipy takes a second
+    from finetune.scores import class_metrics  # late: scipy takes a while
 
     return {"label_table": class_metrics.label_table(score(dataset, predictions, labels).report)}

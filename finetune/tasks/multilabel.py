@@ -196,7 +196,7 @@ def calibrate(
 ) -> dict[str, Any]:
     """The thresholds with the best F1 on valid rows: over all labels, or of each."""
     from finetune.scores import label_set_metrics
-    from finetune.texts import calibration  # late: scipy takes a second
+    from finetune.texts import calibration  # late: scipy takes a while
 
     choice = decoding.get("choice", "half")
     if choice == "half":
@@ -255,7 +255,7 @@ def answer(row: Row, prediction: Prediction, labels: Sequence[str]) -> dict[str,
 
 def score(dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]) -> Scores:
     """Scores of sets and of each label."""
-    from finetune.scores import label_set_metrics  # late: scipy takes a second
+    from finetune.scores import label_set_metrics  # late: scipy takes a while
 
     wanted, given = tables_of(dataset, predictions, labels)
     return label_set_metrics.label_sets(wanted, given, labels, probability_table(predictions))
@@ -265,7 +265,7 @@ def row_counts(
     dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]
 ) -> NDArray[np.float64]:
     """What each row contributes to the metrics that can choose a model."""
-    from finetune.scores import label_set_metrics  # late: scipy takes a second
+    from finetune.scores import label_set_metrics  # late: scipy takes a while
 
     wanted, given = tables_of(dataset, predictions, labels)
     return label_set_metrics.row_counts(wanted, given, probability_table(predictions))
@@ -275,7 +275,7 @@ def of_counts(
     counts: NDArray[np.float64], weights: NDArray[np.float64], metric: str
 ) -> NDArray[np.float64]:
     """A metric of rows that occur weights[r, i] times."""
-    from finetune.scores import label_set_metrics  # late: scipy takes a second
+    from finetune.scores import label_set_metrics  # late: scipy takes a while
 
     return label_set_metrics.of_counts(counts, weights, metric)
 
@@ -285,7 +285,7 @@ def baselines(
 ) -> dict[str, dict[str, float]]:
     """`frequent`: the most frequent labels of the training rows everywhere, as many as a row has
     on average (at least one), each as probable as it is among them."""
-    from finetune.scores import label_set_metrics  # late: scipy takes a second
+    from finetune.scores import label_set_metrics  # late: scipy takes a while
 
     seen = Counter(label for found in gold_of(train) for label in found)
     size = max(1, round(seen.total() / len(train.rows)))
@@ -312,7 +312,7 @@ def analysis(
     params: Params,
 ) -> dict[str, Any]:
     """Kinds of errors, the rows with the surest ones, whole sets by length of text, calibration."""
-    from finetune.scores import class_metrics  # late: scipy takes a second
+    from finetune.scores import class_metrics  # late: scipy takes a while
 
     wanted, given = tables_of(dataset, predictions, labels)
     found = probability_table(predictions)
@@ -343,7 +343,7 @@ def final_report(
     dataset: Dataset, predictions: Sequence[Prediction], labels: Sequence[str]
 ) -> dict[str, Any]:
     """`label_table`: scores by label as scikit-learn prints them; the ranking precision."""
-    from finetune.scores import class_metrics, label_set_metrics  # late: scipy takes a second
+    from finetune.scores import class_metrics, label_set_metrics  # late: scipy takes a while
 
     wanted = table_of(gold_of(dataset), labels)
     return {
