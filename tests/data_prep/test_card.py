@@ -1,20 +1,17 @@
 """The data card: figures from the corpus, one page without outside references, text escaped."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from data_prep import card as cards
 from data_prep.card import Card, SourceCard
 from data_prep.card_page import page
+from tests import browser
 from tests.data_prep.conftest import command, write_jsonl
 
 PERCENTILES = {"5": 3, "25": 5, "50": 7, "75": 9, "95": 11, "99": 12, "max": 13}
@@ -168,23 +165,13 @@ def test_card_of_a_repacked_corpus() -> None:
     assert "repacked from corpus xxh3:2" in page(made)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
 def test_browser_shows_the_page(tmp_path: Path) -> None:
     """Nothing sticks out on the screen of a phone: what is wide scrolls inside itself."""
-    (tmp_path / "card.html").write_text(
-        page(card()).replace(
-            "</body>",
-            "<script>document.title = document.documentElement.scrollWidth + ' ' + "
-            "document.querySelectorAll('svg text').length</script></body>",
-        )
+    script = (
+        "document.title = document.documentElement.scrollWidth + ' ' + "
+        "document.querySelectorAll('svg text').length"
     )
-    result = subprocess.run(
-        ["chromium", "--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
-         "--use-angle=swiftshader", "--disable-background-networking", "--window-size=500,900",
-         f"--user-data-dir={tmp_path}/profile", "--dump-dom", f"file://{tmp_path}/card.html"],
-        capture_output=True, text=True, timeout=120, env=os.environ | {"HOME": str(tmp_path)},
-    )  # fmt: skip
-    found = re.search(r"<title>(\d+) (\d+)</title>", result.stdout)
-    assert found is not None, result.stderr
+    found = re.search(r"<title>(\d+) (\d+)</title>", browser.shown(page(card()), tmp_path, script))
+    assert found is not None
     assert int(found[1]) <= 500
     assert int(found[2]) > 30

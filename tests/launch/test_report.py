@@ -1,9 +1,6 @@
 """The report shows what was written, nothing else, and stands alone."""
 
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import pytest
 from launch import charts, pretraining, report, results, summary
 from launch.results import Curve
 from runtime.errors import DataError
+from tests import browser
 from tests.launch import runs
 
 
@@ -209,24 +207,14 @@ def test_a_source_without_a_share_has_none() -> None:
     assert charts.layers({"law": Curve([10], [1.0])}, "") is None
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
 def test_browser_shows_the_page(tmp_path: Path) -> None:
     """Nothing sticks out on the screen of a phone: what is wide scrolls inside itself."""
-    made = measured(runs.finished(tmp_path))
-    (tmp_path / "shown.html").write_text(
-        page(made).replace(
-            "</body>",
-            "<script>document.title = document.documentElement.scrollWidth + ' ' + "
-            "document.querySelector('.bar').offsetWidth</script></body>",
-        )
+    made = page(measured(runs.finished(tmp_path)))
+    script = (
+        "document.title = document.documentElement.scrollWidth + ' ' + "
+        "document.querySelector('.bar').offsetWidth"
     )
-    result = subprocess.run(
-        ["chromium", "--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
-         "--use-angle=swiftshader", "--disable-background-networking", "--window-size=500,900",
-         f"--user-data-dir={tmp_path}/profile", "--dump-dom", f"file://{tmp_path}/shown.html"],
-        capture_output=True, text=True, timeout=120, env=os.environ | {"HOME": str(tmp_path)},
-    )  # fmt: skip
-    found = re.search(r"<title>(\d+) (\d+)</title>", result.stdout)
-    assert found is not None, result.stderr
+    found = re.search(r"<title>(\d+) (\d+)</title>", browser.shown(made, tmp_path, script))
+    assert found is not None
     assert int(found[1]) <= 500
     assert int(found[2]) > 300

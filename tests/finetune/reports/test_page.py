@@ -1,17 +1,13 @@
 """The page of a task shows what report.json says, stands alone, and takes no text for markup."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from finetune.reports import page, tables
 from runtime import provenance
+from tests import browser
 from tests.finetune import made_up
 
 LONG = {"GENE": [{"text": "x" * 300, "gold": {"label": "<a>"}, "predicted": None}]}
@@ -122,23 +118,11 @@ def test_any_json_becomes_tables() -> None:
     assert tables.of(None) == tables.of({}) == []
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
 def test_nothing_sticks_out_on_a_phone(tmp_path: Path) -> None:
     report = made_up.entities()["report"]
     report["test"]["analysis"]["examples"] |= LONG
     text = written(tmp_path, report, seeds=(1, 3)).replace("<details", "<details open")
-    (tmp_path / "shown.html").write_text(
-        text.replace(
-            "</body>",
-            "<script>document.title = document.documentElement.scrollWidth</script></body>",
-        )
-    )
-    done = subprocess.run(
-        ["chromium", "--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
-         "--use-angle=swiftshader", "--disable-background-networking", "--window-size=500,900",
-         f"--user-data-dir={tmp_path}/profile", "--dump-dom", f"file://{tmp_path}/shown.html"],
-        capture_output=True, text=True, timeout=120, env=os.environ | {"HOME": str(tmp_path)},
-    )  # fmt: skip
-    found = re.search(r"<title>(\d+)</title>", done.stdout)
-    assert found is not None, done.stderr
+    script = "document.title = document.documentElement.scrollWidth"
+    found = re.search(r"<title>(\d+)</title>", browser.shown(text, tmp_path, script))
+    assert found is not None
     assert int(found[1]) <= 500
