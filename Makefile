@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 TORCH := 2.13.0
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: quickstart test check docs lock clean
+.PHONY: quickstart test soak check docs lock clean
 
 ifeq ($(TEXTMILL_QUICKSTART),hub)
 QUICKSTART := recipes/quickstart-hub.toml
@@ -22,6 +22,10 @@ quickstart: $(STAMP)
 
 test: check
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+
+# The long set of faults: whole grids of what `make test` takes samples of.
+soak: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 -m soak tests/faults
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

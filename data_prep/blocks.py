@@ -1,11 +1,13 @@
 """Plain .npy files whose bytes are known block by block: written whole, checked when read.
 
 The entry of a file in a manifest is its size in bytes, its dtype, and an xxh3_64 of each 4 MiB of
-its bytes, the header included. A block is compared when something in it is first read. A fault is a
-DataError that names the file and the block.
+its bytes, the header included. A block is compared when something in it is first read, and again if
+the file was changed since. A fault is a DataError that names the file and the block.
 """
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -30,15 +32,21 @@ def write_array(
     """Write one .npy file, whole or not at all, from arrays that make up the one of this shape;
     return its entry. The folder is not fsynced."""
     first = next(parts)
-    header = io.BytesIO()
-    facts = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, facts)
+    header = header_of(first.dtype, shape)
     hashes = BlockHashes()
     with provenance.atomic(path) as temporary, temporary.open("wb") as file:
-        for content in chain([header.getbuffer()], map(as_bytes, chain([first], parts))):
+        for content in chain([memoryview(header)], map(as_bytes, chain([first], parts))):
             file.write(content)
             hashes.update(content)
     return {"bytes": hashes.num_bytes, "dtype": first.dtype.name, "blocks": hashes.finish()}
+
+
+def header_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """The bytes a .npy file of this array begins with: never parsed, they are known."""
+    header = io.BytesIO()
+    facts = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, facts)
+    return header.getvalue()
 
 
 def as_bytes(array: NDArray[Any]) -> memoryview:
@@ -81,29 +89,57 @@ class BlockFile:
         damage, for the messages."""
         self.path = path
         self.remedy = remedy
+        self.entry = entry
+        self.shape = shape
         self.blocks: list[str] = entry["blocks"]
-        check_size(path, entry["bytes"], remedy)
+        self.open()
+
+    def open(self) -> None:
+        """Map the file, with no block checked yet."""
+        self.stamp = self.now()
+        check_size(self.path, self.entry["bytes"], self.remedy)
+        dtype = np.dtype(self.entry["dtype"])
+        header = header_of(dtype, self.shape)
         try:
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+            with self.path.open("rb") as file:
+                found = file.read(len(header))
+            mapped = np.memmap(self.path, dtype, "r", len(header), self.shape)
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a readable .npy file ({error}); {remedy}") from None
-        if mapped.shape != shape or mapped.dtype.name != entry["dtype"]:
+            raise DataError(f"{self.path}: cannot be mapped ({error}); {self.remedy}") from None
+        if found != header:
             raise DataError(
-                f"{path}: holds {mapped.dtype} {mapped.shape}, the manifest says "
-                f"{entry['dtype']} {shape}; {remedy}"
+                f"{self.path}: not a readable .npy file of {dtype} {self.shape}: block 0 (its "
+                f"first {len(header)} bytes) is damaged; {self.remedy}"
             )
         self.array: NDArray[Any] = np.asarray(mapped)  # numpy is faster without its memmap class
-        self.bytes_per_row = self.array.dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-        self.header_bytes = entry["bytes"] - self.array.nbytes
+        row_values = int(np.prod(self.shape[1:], dtype=np.int64))
+        self.bytes_per_row = self.array.dtype.itemsize * row_values
+        self.header_bytes = self.entry["bytes"] - self.array.nbytes
         self.is_checked = np.zeros(len(self.blocks), bool)
         self.num_unchecked = len(self.blocks)
 
+    def now(self) -> tuple[int, int, int]:
+        """What changes when somebody replaces the file, cuts it or writes to it."""
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror}; {self.remedy}") from None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
     def rows(self, index: Int64, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """The rows at these places, which must be in the file, each from a checked block."""
+        """The rows at these places, which must be in the file, each from a checked block.
+
+        A file that was changed since it was opened is opened and checked anew: what lies behind the
+        end of one that was cut reads as zeros, without an error, up to the end of its last page.
+        """
         if self.num_unchecked:
             self.check_rows(index)
         # numpy would copy `out` once more to be able to raise; the places are known to be good.
-        return np.take(self.array, index, axis=0, out=out, mode="clip")
+        found = np.take(self.array, index, axis=0, out=out, mode="clip")
+        if self.now() != self.stamp:
+            self.open()
+            return self.rows(index, out)
+        return found
 
     def check_rows(self, index: Int64) -> None:
         """Check the blocks that hold these rows, those that were not checked before."""
@@ -117,9 +153,15 @@ class BlockFile:
 
     def check(self, block: int) -> None:
         """Compare one block with the manifest."""
-        with self.path.open("rb") as file:
-            file.seek(block * BLOCK_BYTES)
-            found = xxhash.xxh3_64_hexdigest(file.read(BLOCK_BYTES))
+        try:
+            with self.path.open("rb") as file:
+                file.seek(block * BLOCK_BYTES)
+                found = xxhash.xxh3_64_hexdigest(file.read(BLOCK_BYTES))
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: block {block} cannot be read ({error.strerror or error}); "
+                f"{self.remedy}"
+            ) from None
         if found != self.blocks[block]:
             raise DataError(
                 f"{self.path}: block {block} (bytes {block * BLOCK_BYTES} to "
@@ -141,9 +183,12 @@ class BlockFile:
 def check_size(path: Path, expected: int, remedy: str = AGAIN) -> None:
     """Raise DataError if a file is missing or not exactly as long as the manifest says."""
     try:
-        found = path.stat().st_size
+        status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; {remedy}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path}: not a file; {remedy}")
+    found = status.st_size
     if found != expected:
         block = min(found, expected) // BLOCK_BYTES
         raise DataError(

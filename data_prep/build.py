@@ -44,7 +44,7 @@ from data_prep.reading import ReadJob
 from data_prep.shards import TokenizerFacts
 from data_prep.units import Unit
 from data_prep.work import Work
-from runtime import provenance
+from runtime import provenance, run_lock
 from runtime.errors import DataError
 from runtime.stages import MANIFEST, Plan
 
@@ -72,7 +72,8 @@ def build(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     started = time.time()
     check(recipe)
     work = work_of(plan)
-    with work.open(plan.inputs):
+    lock = run_lock.owned(run_lock.path_of(recipe.output, plan.stage), plan.stage)
+    with lock, work.open(plan.inputs):
         facts = ready_tokenizer(work, recipe)
         if facts is not None and recipe.launch.executor == "local":
             encoding.encoder_of(facts)  # forked workers have it from the start
@@ -95,7 +96,8 @@ def train_tokenizer(recipe: Recipe, plan: Plan) -> Path:
     `output/tokenizer`. A build of the same recipe goes on from the work done for it."""
     check(recipe)
     work = work_of(plan)
-    with work.open(plan.inputs), opened(recipe, work) as current:
+    lock = run_lock.owned(run_lock.path_of(recipe.output, plan.stage), plan.stage)
+    with lock, work.open(plan.inputs), opened(recipe, work) as current:
         if ready_tokenizer(work, recipe) is None:
             read_all(current, None)
             merge_copies(current)

@@ -13,7 +13,13 @@ from typing import Any
 from data_prep import decontamination, sharding
 from data_prep.config import Recipe
 from data_prep.plan import config_of
-from data_prep.shards import FORMAT, TokenizerFacts, manifest_fingerprint, split_of
+from data_prep.shards import (
+    FORMAT,
+    TokenizerFacts,
+    manifest_fingerprint,
+    split_of,
+    tokenizer_files,
+)
 from runtime import provenance
 from runtime.errors import DataError
 from runtime.stages import Plan
@@ -59,6 +65,7 @@ def manifest_of(
             "mask_id": tokenizer.mask_id,
             "unk_id": tokenizer.unk_id,
             "special_ids": list(tokenizer.special_ids),
+            "files": tokenizer_files(tokenizer.folder),
         },
         "config": config,
         "config_fingerprint": provenance.fingerprint(config),

@@ -32,6 +32,8 @@ def check_manifest(path: Path, manifest: Entry) -> None:
     """Raise DataError for a name that could lead out of the folder and for impossible counts."""
     try:
         length = count(manifest, "sequence_length", 1)
+        for name in manifest["tokenizer"].get("files", {}):
+            check_name("tokenizer file", name)
         for source, entry in manifest["sources"].items():
             check_name("source", source)
             for split in ("train", "valid"):

@@ -252,12 +252,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest, itself unchanged; no file it names is looked at. Raises DataError."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise DataError(f"{folder} holds no finished corpus; run `python -m data_prep` first")
+        raise DataError(
+            f"{folder} holds no finished corpus (no {MANIFEST}); run `python -m data_prep` first"
+        )
     manifest = provenance.read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise DataError(f"{path}: format {found!r}, this version reads {FORMAT}; {AGAIN}")
-    if manifest_fingerprint(manifest) != manifest.get("fingerprint"):
+    is_as_written = provenance.is_as_written(path.read_bytes(), manifest)
+    if not is_as_written or manifest_fingerprint(manifest) != manifest.get("fingerprint"):
         raise DataError(f"{path} was changed after it was written; {AGAIN}")
     check_manifest(path, manifest)
     return manifest
@@ -321,18 +324,25 @@ def manifest_fingerprint(manifest: dict[str, Any]) -> str:
 
 
 def tokenizer_facts(folder: Path, entry: dict[str, Any]) -> TokenizerFacts:
-    """The tokenizer of a corpus. Raises DataError if its file is not the one the shards were
-    written with."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise DataError(f"{path} is missing; {AGAIN}")
-    found = provenance.file_fingerprint(path)
-    if found != entry["fingerprint"]:
-        raise DataError(
-            f"{path} ({found}) is not the tokenizer that wrote the shards "
-            f"({entry['fingerprint']}); {AGAIN}"
-        )
+    """The tokenizer of a corpus. Raises DataError if a file of it is not the one that stood beside
+    the shards when they were written."""
+    named = {"tokenizer.json": entry["fingerprint"], **entry.get("files", {})}  # older: no files
+    for name, expected in named.items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing; {AGAIN}")
+        found = provenance.file_fingerprint(path)
+        if found != expected:
+            raise DataError(
+                f"{path} ({found}) is not the tokenizer that wrote the shards ({expected}); {AGAIN}"
+            )
     ids = {name: entry[name] for name in ("pad_id", "cls_id", "sep_id", "mask_id", "unk_id")}
     special: Sequence[int] = entry["special_ids"]
     return TokenizerFacts(entry["vocab_size"], **ids, special_ids=tuple(special),
-                          fingerprint=found, folder=folder)  # fmt: skip
+                          fingerprint=entry["fingerprint"], folder=folder)  # fmt: skip
+
+
+def tokenizer_files(folder: Path) -> dict[str, str]:
+    """Fingerprints of the files of a tokenizer, for the manifest."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {path.name: provenance.file_fingerprint(path) for path in files}

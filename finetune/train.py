@@ -21,7 +21,7 @@ from finetune.plan import seeds_of
 from finetune.prepare import Prepared, prepare
 from finetune.reports import leaks, report
 from finetune.reports.report import Trained
-from runtime import processes, provenance, stages
+from runtime import checkpoint, processes, provenance, stages
 from runtime.recipe import to_toml
 from runtime.stages import Plan
 
@@ -49,10 +49,7 @@ def run(recipe: Recipe, plan: Plan, accepts_drift: bool = False) -> None:
 
 def run_task(recipe: Recipe, prepared: Prepared, plan: Plan, accepts_drift: bool) -> None:
     """Train, test, export and report one task. All ranks call it."""
-    if processes.rank() == 0:
-        provenance.record_start(plan.folder, to_toml(recipe))
-        encoder.copy_tokenizer(prepared.encoder.folder, plan.folder / "tokenizer")
-    processes.barrier()
+    checkpoint.on_rank_0(lambda: begin(recipe, prepared, plan))
     found_leaks = leaks.of(recipe, prepared)
     prepared, augmentation = autoaugment.apply(recipe, prepared, plan.folder, accepts_drift)
     say_what_starts(prepared)
@@ -62,11 +59,20 @@ def run_task(recipe: Recipe, prepared: Prepared, plan: Plan, accepts_drift: bool
     if prepared.task.control_random_init:
         control = train_seeds(recipe, prepared, plan.folder / "control", True, accepts_drift)
     found = report.of(prepared, trained, control, exported, augmentation, found_leaks)
-    if processes.rank() == 0:
-        report.write(plan.folder, prepared, found, trained)
-        shutil.rmtree(plan.folder / "tokenizer")
-        finish(plan, prepared, found)
-    processes.barrier()
+    checkpoint.on_rank_0(lambda: end(plan, prepared, found, trained))
+
+
+def begin(recipe: Recipe, prepared: Prepared, plan: Plan) -> None:
+    """Note how the task was started; one rank calls it."""
+    provenance.record_start(plan.folder, to_toml(recipe))
+    encoder.copy_tokenizer(prepared.encoder.folder, plan.folder / "tokenizer")
+
+
+def end(plan: Plan, prepared: Prepared, found: dict[str, Any], trained: list[Trained]) -> None:
+    """Write what came of the task, the manifest last; one rank calls it."""
+    report.write(plan.folder, prepared, found, trained)
+    shutil.rmtree(plan.folder / "tokenizer")
+    finish(plan, prepared, found)
 
 
 def train_seeds(

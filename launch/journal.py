@@ -1,7 +1,7 @@
 """What `textmill run` notes about a run, so that `textmill status` can tell it from outside.
 
 output/launch.json: {"recipe", "overrides", "host", "stages": {STAGE: {"state", "pid", "started",
-"ended", "exit_code", "seconds"}}}. States: running, done, failed, stopped. "running" is only
+"ended", "exit_code", "restarts"}}}. States: running, done, failed, stopped. "running" is only
 believed while that process is alive. The stages themselves never read this file.
 """
 
@@ -30,6 +30,7 @@ class Entry:
     started: float  # Unix seconds
     ended: float | None = None
     exit_code: int | None = None
+    restarts: int = 0  # after a lost rank, by `textmill run` itself
 
 
 @dataclass

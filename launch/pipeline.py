@@ -80,9 +80,19 @@ def run_stage(
     entry = journal.Entry("running", os.getpid(), journal.now())
     notes.stages[stage] = entry
     journal.write(recipe.output, notes)
-    line = stage_process.command(stage, arguments.recipe, arguments.overrides, ranks)
     started = time.monotonic()
-    outcome = stage_process.run(stage, line, stage_process.environment(stage, recipe), log)
+    while True:
+        line = stage_process.command(stage, arguments.recipe, arguments.overrides, ranks)
+        outcome = stage_process.run(stage, line, stage_process.environment(stage, recipe), log)
+        if entry.restarts == recipe.launch.restarts or not has_lost_a_rank(outcome):
+            break
+        entry.restarts += 1
+        journal.write(recipe.output, notes)
+        print(
+            f"{stage}: lost a rank ({in_words(outcome)}); starting again from its last checkpoint, "
+            f"restart {entry.restarts} of {recipe.launch.restarts}",
+            flush=True,
+        )
     seconds = time.monotonic() - started
     is_done = outcome.exit_code == 0 and stages.plan(stage, recipe).is_done
     stopped = outcome.stop_requested or outcome.exit_code == RESUME_ME
@@ -92,6 +102,17 @@ def run_stage(
     if outcome.stop_requested or not is_done:
         raise ended_early(stage, outcome, is_done, log)
     print(f"{stage}: done in {duration(seconds)}", flush=True)
+
+
+def has_lost_a_rank(outcome: stage_process.Outcome) -> bool:
+    """True if a rank went or hung without being asked to: what starting again may cure."""
+    is_lost = outcome.exit_code == LostRankError.exit_code or outcome.signal_name is not None
+    return is_lost and not outcome.stop_requested
+
+
+def in_words(outcome: stage_process.Outcome) -> str:
+    """How a stage process ended."""
+    return outcome.signal_name or f"exit code {outcome.exit_code}"
 
 
 def ended_early(

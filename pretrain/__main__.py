@@ -33,8 +33,7 @@ def pretrain() -> None:
 
     command.start_logging()
     transformers.utils.logging.disable_progress_bar()
-    engine = checked.engine
-    with processes.joined(engine.collective_timeout_seconds, engine.threads_per_rank):
+    with processes.joined(checked, "pretrain"):
         run(checked, checked.model, checked.train, planned, arguments.accept_drift)
 
 

@@ -58,7 +58,7 @@ def average_last(
     exporter.write_weights(mean, job.folder / FOLDER, {"averaged_steps": used[::-1]})
     job.engine.show_parameters(mean)
     found = job.evaluate()
-    log_average(job.folder, position.step, found.metrics)
+    checkpoint.together(lambda: log_average(job.folder, position.step, found.metrics))
     if processes.rank() == 0 and LOSS in found.metrics:
         log.info(
             "mean of the weights of steps %s: validation loss %.4f, the last weights alone %.4f",
@@ -110,6 +110,7 @@ def log_average(folder: Path, last_step: int, metrics: Mapping[str, float]) -> N
     renamed = {f"eval_average/{name(tag)}": value for tag, value in metrics.items()}
     with Tracker(folder, last_step, last_step + 1, processes.rank() == 0) as tracker:
         tracker.log(last_step + 1, renamed)
+        tracker.flush()
 
 
 def name(tag: str) -> str:

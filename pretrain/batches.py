@@ -27,7 +27,7 @@ from pretrain.config import Recipe
 from pretrain.masker import Masker
 from pretrain.micro_batch import MicroBatch
 from runtime import processes
-from runtime.errors import TextmillError
+from runtime.errors import TextmillError, resource_error
 
 __all__ = ["Batches", "MicroBatch", "Mixing", "MixtureBatches", "StepSamples", "gather"]
 
@@ -118,12 +118,16 @@ def phase_data(
 
     Raises RecipeError if a phase has too few samples, DataError if shards are damaged.
     """
-    fault = None
+    fault: TextmillError | None = None
     if processes.rank() == 0:
         try:
             phases.prepare(corpus, budget, run, executor.num_workers(recipe.launch))
         except TextmillError as error:
             fault = error
+        except OSError as error:
+            fault = resource_error(error)
+            if fault is None:
+                raise
     fault = processes.from_rank_0(fault)
     if fault is not None:
         raise fault

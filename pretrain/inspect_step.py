@@ -40,7 +40,7 @@ from pretrain.masker import Masker
 from pretrain.model import build
 from pretrain.model.objective import IGNORED
 from pretrain.run import online_mixing
-from runtime import checkpoint, provenance, recipe, retention, stages
+from runtime import provenance, recipe, retention, seals, stages
 from runtime.errors import DataError
 from runtime.tracking import json_number
 
@@ -148,7 +148,7 @@ def state_at(folder: Path, step: int) -> dict[str, Any]:
     if not present:
         raise DataError(f"{checkpoints} has no checkpoint, which keeps the weights of the mixture")
     chosen = next((number for number in present if number >= step), present[-1])
-    manifest = retention.path_of(checkpoints, chosen) / checkpoint.MANIFEST
+    manifest = retention.path_of(checkpoints, chosen) / seals.MANIFEST
     return dict(provenance.read_json(manifest)["position"]["state"])
 
 

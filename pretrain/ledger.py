@@ -27,6 +27,7 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,7 +35,7 @@ from typing import Any, Self
 import torch
 
 from pretrain.micro_batch import MicroBatch
-from runtime import processes
+from runtime import processes, provenance
 from runtime.tracking import cut_from
 
 FOLDER = "ledger"
@@ -57,6 +58,8 @@ class Ledger:
             for other, number in files(ledgers):
                 if number >= processes.world_size():
                     cut_from(other, start_step + 1)
+        self.path = path
+        self.fault: OSError | None = None  # why a line is missing
         self.lines = path.open("a", encoding="utf-8")
         self.thread = ThreadPoolExecutor(1, "ledger")  # one: lines stay in the order of the steps
         self.waiting: deque[Future[None]] = deque()
@@ -71,7 +74,10 @@ class Ledger:
         refused: str | None,
         data_step: int,
     ) -> None:
-        """Record a step. The tensors of its inputs must not be changed from now on."""
+        """Record a step. The tensors of its inputs must not be changed from now on.
+
+        A write that fails is kept in `fault`, for the ranks to agree on.
+        """
         record: dict[str, Any] = {
             "step": step,
             "data_step": data_step,
@@ -83,7 +89,8 @@ class Ledger:
         if refused is not None:
             record["refused"] = refused
         inputs = [micro_batch.inputs for micro_batch in micro_batches]
-        self.waiting.append(self.thread.submit(self.append, record, inputs))
+        if self.fault is None:  # else the line would follow a torn one
+            self.waiting.append(self.thread.submit(self.append, record, inputs))
         self.wait(MOST_WAITING)
 
     def append(self, record: dict[str, Any], inputs: Sequence[Mapping[str, Any]]) -> None:
@@ -92,22 +99,32 @@ class Ledger:
         self.lines.write(json.dumps(record) + "\n")
 
     def wait(self, most: int) -> None:
-        """Wait until at most so many lines are still to be written; raises what the thread met."""
+        """Wait until at most so many lines are still to be written."""
         while len(self.waiting) > most:
-            self.waiting.popleft().result()
+            try:
+                self.waiting.popleft().result()
+            except OSError as error:
+                self.fault = self.fault or provenance.failure(error, self.path)
 
     def flush(self) -> None:
-        """Make all that was written survive a power loss; called at checkpoints."""
+        """Make all that was written survive a power loss; called at checkpoints. Raises OSError if
+        a line is missing."""
         self.wait(0)
-        self.lines.flush()
-        os.fsync(self.lines.fileno())
+        if self.fault is not None:
+            raise self.fault
+        try:
+            self.lines.flush()
+            os.fsync(self.lines.fileno())
+        except OSError as error:
+            raise provenance.failure(error, self.path) from None
 
     def close(self) -> None:
-        """Flush and close; safe to call twice."""
+        """Close; safe to call twice. What must not be lost was flushed before."""
         if not self.lines.closed:
-            self.flush()
+            self.wait(0)
             self.thread.shutdown()
-            self.lines.close()
+            with suppress(OSError):
+                self.lines.close()
 
     def __enter__(self) -> Self:
         return self

@@ -55,9 +55,7 @@ def run(
     batch.accumulation(processes.world_size())  # refuse what cannot work before anything is built
     budget = budget_of(settings, corpus.sequence_length)
     budget.check_ranks(processes.world_size())
-    if processes.rank() == 0:
-        provenance.record_start(plan.folder, to_toml(recipe))
-    processes.barrier()
+    checkpoint.on_rank_0(lambda: provenance.record_start(plan.folder, to_toml(recipe)))
     mixing = online_mixing(recipe, corpus, budget)
     data = phase_data(recipe, budget, corpus, plan.folder, mixing)
     engine = Engine(
@@ -97,9 +95,8 @@ def run(
     average = None
     if settings.average_last is not None:
         average = average_last(settings.average_last, job, recipe.checkpoint, position, exporter)
-    if processes.rank() == 0:
-        extra = {**seen, "average": average, "seconds": round(time.time() - started, 1)}
-        write_manifest(plan, position, engine, corpus, extra)
+    extra = {**seen, "average": average, "seconds": round(time.time() - started, 1)}
+    checkpoint.on_rank_0(lambda: write_manifest(plan, position, engine, corpus, extra))
 
 
 def make_objective(recipe: Recipe, table: Model, corpus: Corpus, longest: int) -> MaskedLM:

@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from pretrain import hooks as hooking
+from pretrain import logs
 from pretrain.batches import Batches
 from pretrain.config import Guard as GuardTable
 from pretrain.evaluate import Evaluation
 from pretrain.flops import Flops, work_of
 from pretrain.guard import Guard
 from pretrain.hooks import Done, Hook
-from pretrain.ledger import Ledger
 from runtime import checkpoint, config, processes, signals
 from runtime.checkpoint import Position
 from runtime.engine import Engine
 from runtime.errors import NumericError, StopRequested
 from runtime.throughput import Peak, Throughput
 from runtime.tracking import Tracker
+from runtime.watchdog.activity import END, START, activity
 
 log = logging.getLogger("textmill")
 
@@ -87,8 +88,11 @@ def train(job: Job, settings: Settings) -> Position:
         checkpoint.check_disk(checkpoints, size, settings.checkpoint, settings.num_exports)
     while True:
         try:
-            return train_from(position, job, settings)
+            position = train_from(position, job, settings)
+            activity.begin(END)
+            return position
         except GoBack as back:
+            activity.begin(START)
             position = before(back.position, job, settings)
 
 
@@ -99,12 +103,9 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
     if position.state:
         guard.restore(position.state["guard"])
         hooking.restore(job.hooks, position.state)
-    rank = processes.rank()
     throughput = Throughput(job.folder, position.step, job.peak)
-    with (
-        Tracker(job.folder, position.step, batches.total_steps, rank == 0) as tracker,
-        Ledger(job.folder, position.step, rank) as ledger,
-    ):
+    with logs.opened(job.folder, position.step, batches.total_steps) as written:
+        tracker, ledger = written.tracker, written.ledger
         tracker.text("recipe", settings.description, position.step)
         tracker.hyperparameters(settings.hyperparameters)
         if position.step == 0:
@@ -113,18 +114,21 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
         tracker.ends_at = began + (settings.budget_seconds or math.inf) - seconds_before
         while not is_over(position, batches, settings):
             data_step = position.step + position.data_offset
-            with throughput.waiting():
+            with throughput.waiting(position.step + 1):
                 micro_batches = batches.micro_batches(data_step)
             work = work_of(micro_batches, job.flops)  # of all ranks
             engine.begin_step(len(micro_batches))
             losses = [engine.accumulate(m.inputs, work.targets) for m in micro_batches]
-            loss_sum, stops, seconds = processes.sum_over_ranks(
+            loss_sum, stops, failures, seconds = processes.sum_over_ranks(
                 [
                     sum(loss.item() for loss in losses),
                     signals.stop_requested(),
-                    seconds_before + time.monotonic() - began if rank == 0 else 0.0,
+                    written.have_failed(),
+                    (seconds_before + time.monotonic() - began) * (processes.rank() == 0),
                 ]
             )
+            if failures:
+                written.flush()  # says which rank lacks a line
             loss = loss_sum / work.targets
             rate = job.learning_rate(position, progress(position, batches, settings))
             gradient_norm = engine.step(rate, partial(guard.accepts, loss))
@@ -174,7 +178,7 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
             # A rollback goes to a checkpoint of the interval, whether or not the run was stopped.
             is_due = every(settings.checkpoint.interval_steps, step) and not guard.in_a_row
             if is_last or stops or is_due:
-                save(position, job, settings, (tracker, ledger), throughput)
+                save(position, job, settings, written, throughput)
             if stops and not is_last:
                 raise StopRequested(
                     f"stopped at step {step}/{batches.total_steps}, checkpoint saved; "
@@ -188,16 +192,15 @@ def save(
     position: Position,
     job: Job,
     settings: Settings,
-    logs: Sequence[Tracker | Ledger],
+    written: logs.Logs,
     throughput: Throughput,
 ) -> None:
     """Write a checkpoint; nothing that was logged up to it may be lost after it."""
-    for written in logs:
-        written.flush()
-    folder = job.folder / "checkpoints"
+    written.flush()
+    folder = job.folder / checkpoint.FOLDER
     with throughput.excluded("checkpoint"):
         saved = checkpoint.save(job.engine, folder, position, job.identity, settings.checkpoint)
-    throughput.saved(saved.num_bytes, position.step)
+    checkpoint.together(lambda: throughput.saved(saved.num_bytes, position.step))
 
 
 def evaluated(job: Job, step: int, tracker: Tracker, throughput: Throughput) -> Evaluation:

@@ -15,25 +15,26 @@ differences recorded in `drift.json` and in every later manifest.
 """
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from runtime import config, drift, engine, processes, provenance, retention
+from runtime import config, drift, engine, processes, provenance, retention, run_lock, seals
 from runtime.errors import DataError, DiskError
 from runtime.retention import path_of, steps
+from runtime.seals import MANIFEST, sealed
+from runtime.seals import first_fault as first_fault
 
-MANIFEST = "MANIFEST.json"
+FOLDER = "checkpoints"  # in the folder of a stage or task
 LATEST = "LATEST"
 DRIFT = "drift.json"
-FORMAT = "textmill-checkpoint"
-VERSION = 2  # 1: fingerprints of tables instead of the identity itself, shorter positions
+REMEDY = "; free space there or set another `output`, then run the same command again"
 log = logging.getLogger("textmill")
 T = TypeVar("T")
 
@@ -85,8 +86,8 @@ def save(
         together(lambda: write_state(trained, temporary))
         files = seal_files(temporary)
         manifest = {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": seals.FORMAT,
+            "version": seals.VERSION,
             "position": asdict(position),
             "world_size": processes.world_size(),
             "zero_stage": trained.stage,
@@ -98,15 +99,22 @@ def save(
     except DiskError as error:
         if processes.rank() == 0:
             shutil.rmtree(temporary, ignore_errors=True)
-        present = steps(folder)
-        last = f"the last checkpoint, of step {present[-1]}, is intact" if present else "none yet"
+        told = str(error).removesuffix(REMEDY)
         raise DiskError(
-            f"no checkpoint of step {position.step} could be written ({error}); {last}; free space "
-            f"in {folder} and run the same command again"
+            f"no checkpoint of step {position.step} could be written ({told}); {last_of(folder)}; "
+            f"free space in {folder} and run the same command again"
         ) from None
     on_rank_0(lambda: retention.prune(folder, position.best_step, table))
     num_bytes = sum(facts["bytes"] for facts in files.values())
     return Saved(final, time.monotonic() - began, num_bytes)
+
+
+def last_of(folder: Path) -> str:
+    """What a message says of the checkpoints that are there."""
+    present = steps(folder)
+    if not present:
+        return "there is no checkpoint yet"
+    return f"the last checkpoint, of step {present[-1]}, is intact"
 
 
 def begin(temporary: Path, num_parameters: int, position: Position) -> None:
@@ -124,8 +132,10 @@ def write_state(trained: engine.Engine, folder: Path) -> None:
 
 
 def publish(temporary: Path, final: Path, manifest: Mapping[str, Any]) -> None:
-    """Give a complete folder its manifest and its name."""
-    provenance.write_json(temporary / MANIFEST, manifest)
+    """Give a complete folder its manifest and its name. Raises LostRankError if another job owns
+    the run by now."""
+    run_lock.check_held()
+    seals.write_manifest(temporary, manifest)
     if final.exists():  # saved before, then resumed from an earlier one: the newer run decides
         final.rename(final.with_name(f"{final.name}.old.tmp"))
     temporary.rename(final)
@@ -149,7 +159,7 @@ def together(work: Callable[[], T]) -> list[T]:
     except (OSError, RuntimeError, DiskError) as error:
         if not is_of_disk(error):
             raise
-        fault = str(error)
+        fault = str(error) if isinstance(error, DiskError) else f"{error}{REMEDY}"
     parts = processes.gather((result, fault))
     faults = {rank: fault for rank, (_, fault) in enumerate(parts) if fault is not None}
     if faults:
@@ -174,16 +184,6 @@ def seal_files(folder: Path) -> dict[str, dict[str, Any]]:
     return dict(sorted(merged.items()))
 
 
-def sealed(path: Path) -> dict[str, Any]:
-    """Make a file survive a power loss; its size and hash."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    return {"bytes": path.stat().st_size, "hash": provenance.file_fingerprint(path)}
-
-
 def load_newest(
     trained: engine.Engine,
     folder: Path,
@@ -199,14 +199,10 @@ def load_newest(
     damaged: list[Path] = []
     for step in reversed(present):
         found = path_of(folder, step)
-        refuse_version(found)
         fault = first_fault(found)
         if fault is None:
             position = load(trained, found, identity, accepts_drift)
-            if processes.rank() == 0:
-                for path in damaged:
-                    retention.set_aside(path)
-                report_drift(folder, position)
+            on_rank_0(partial(settle, folder, damaged, position))
             return position
         damaged.append(found)
         if processes.rank() == 0:
@@ -217,6 +213,13 @@ def load_newest(
             "move the folder away to start from step 0"
         )
     return Position()
+
+
+def settle(folder: Path, damaged: Sequence[Path], position: Position) -> None:
+    """Move what was passed over out of the sequence and say what is continued; rank 0 calls it."""
+    for path in damaged:
+        retention.set_aside(path)
+    report_drift(folder, position)
 
 
 def discard_after(folder: Path, step: int) -> None:
@@ -238,46 +241,6 @@ def report_drift(folder: Path, position: Position) -> None:
             entry["step"], entry["time"], lines,
         )  # fmt: skip
     provenance.write_json(folder / DRIFT, position.drift)
-
-
-def refuse_version(path: Path) -> None:
-    """Raise DataError if a checkpoint is sound but of a format this version does not read."""
-    try:
-        manifest = provenance.read_json(path / MANIFEST)
-        found = manifest["format"], manifest["version"]
-    except (DataError, KeyError, TypeError):
-        return  # damaged: first_fault says how
-    if found[0] != FORMAT or found[1] not in range(1, VERSION + 1):
-        raise DataError(
-            f"{path} has format {found[0]!r} version {found[1]!r}, this Textmill reads {FORMAT!r} "
-            f"versions 1 to {VERSION}; continue it with the Textmill in its manifest's `versions`, "
-            "or set another `output`"
-        )
-
-
-def first_fault(path: Path) -> str | None:
-    """Why a checkpoint cannot be used, the same on all ranks; the files are shared out to check."""
-    fault = None
-    try:
-        manifest = provenance.read_json(path / MANIFEST)
-        files = list(manifest["files"].items())
-        for name, facts in files[processes.rank() :: processes.world_size()]:
-            fault = fault or file_fault(path / name, facts)
-    except (DataError, KeyError, TypeError, AttributeError) as error:
-        fault = f"{MANIFEST} is missing or unusable ({error})"
-    return next((found for found in processes.gather(fault) if found), None)
-
-
-def file_fault(path: Path, facts: Mapping[str, Any]) -> str | None:
-    """What is wrong with one file of a checkpoint."""
-    if not path.is_file():
-        return f"{path.name} is missing"
-    size = path.stat().st_size
-    if size != facts["bytes"]:
-        return f"{path.name} has {size} bytes, the manifest says {facts['bytes']}"
-    if provenance.file_fingerprint(path) != facts["hash"]:
-        return f"the content of {path.name} does not match its hash"
-    return None
 
 
 def load(
@@ -346,15 +309,34 @@ def load_state(trained: engine.Engine, path: Path, saved_by: int) -> None:
 
 
 def universal(path: Path) -> Path:
-    """The universal form of a checkpoint, made by rank 0; all ranks wait for it."""
+    """The universal form of a verified checkpoint, sealed like one. All ranks call it.
+
+    One that an earlier start made is used if it verifies and was made from this checkpoint.
+    """
     final = path.parent / retention.UNIVERSAL / path.name
-    if processes.rank() == 0 and not final.is_dir():
-        temporary = final.with_name(f"{final.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        engine.convert_to_universal(path, temporary)
-        temporary.rename(final)
-    processes.barrier()
+    source = processes.from_rank_0(provenance.fingerprint(provenance.read_json(path / MANIFEST)))
+    if not processes.from_rank_0(final.is_dir()) or first_fault(final) or origin(final) != source:
+        on_rank_0(lambda: convert(path, final, source))
     return final
+
+
+def origin(converted: Path) -> str | None:
+    """Fingerprint of what a universal checkpoint was made from, the same on all ranks."""
+    found: str | None = provenance.read_json(converted / MANIFEST).get("converted_from")
+    return processes.from_rank_0(found)
+
+
+def convert(path: Path, final: Path, source: str) -> None:
+    """Write the universal form of a checkpoint, whole or not at all; one rank calls it."""
+    temporary = final.with_name(f"{final.name}.tmp")
+    for leftover in (temporary, final):
+        shutil.rmtree(leftover, ignore_errors=True)
+    engine.convert_to_universal(path, temporary)
+    written = sorted(file for file in temporary.rglob("*") if file.is_file())
+    files = {str(file.relative_to(temporary)): sealed(file) for file in written}
+    manifest = provenance.read_json(path / MANIFEST)
+    seals.write_manifest(temporary, manifest | {"converted_from": source, "files": files})
+    temporary.rename(final)
 
 
 def random_state() -> dict[str, torch.Tensor]:

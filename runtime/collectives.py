@@ -1,9 +1,11 @@
-"""Times what a communication backend does, without changing it."""
+"""Times what a communication backend does, without changing it, and tells the watchdog."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any
+
+from runtime.watchdog.activity import COMMUNICATION, activity
 
 Timer = Callable[[], AbstractContextManager[None]]
 # All operations that wait for other ranks.
@@ -32,7 +34,7 @@ class TimedBackend:
 
         @wraps(found)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.timer():
+            with activity.collective(name), self.timer():
                 work = found(*args, **kwargs)
             return work if work is None else TimedWork(work, self.timer)
 
@@ -51,5 +53,5 @@ class TimedWork:
 
     def wait(self, *args: Any, **kwargs: Any) -> Any:
         """As the collective's own."""
-        with self.timer():
+        with activity.inside(COMMUNICATION), self.timer():
             return self.work.wait(*args, **kwargs)

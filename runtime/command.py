@@ -7,10 +7,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from runtime import bus_errors
 from runtime.stages import Plan
 
 
@@ -88,6 +90,7 @@ def leave(main: Callable[[], int]) -> NoReturn:
     for it in C++ and abort a process that has done its work ("terminate called without an active
     exception", exit code -6). Whatever must reach a file is closed before a command returns.
     """
+    bus_errors.explain()
     try:
         code = main()
     except SystemExit as end:  # argparse
@@ -97,5 +100,6 @@ def leave(main: Callable[[], int]) -> NoReturn:
         code = 1
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(OSError):  # nobody reads it, or its disk is full
+            stream.flush()
     os._exit(code)

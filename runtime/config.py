@@ -103,6 +103,9 @@ class Launch(RecipeTable):
     launcher: Literal["local", "deepspeed", "slurm"] = "local"  # who starts the ranks
     ranks: Positive = 1  # training processes on this machine (local launcher)
     hostfile: Path | None = None  # for the deepspeed launcher
+    restarts: int = Field(
+        default=0, ge=0
+    )  # times that a stage which lost a rank is started again by itself, from its last checkpoint
     executor: Literal["local", "slurm", "ray"] = "local"  # who runs the units of data preparation
     workers: int | None = Field(
         default=None, gt=0
@@ -119,6 +122,14 @@ class Launch(RecipeTable):
         return self
 
 
+class Watchdog(RecipeTable):
+    """When a run is ended that has lost a rank or stands still."""
+
+    enabled: bool = True  # false: only the time-out of the collectives ends a run that hangs
+    min_seconds: Positive = 20  # in which it ends; more if steps are slow
+    p99_factor: PositiveFloat = 3.0  # of the 99th percentile of a step: then that is the limit
+
+
 class Recipe(RecipeTable):
     """What every command reads from a recipe."""
 
@@ -130,4 +141,5 @@ class Recipe(RecipeTable):
     schedule: Schedule = Schedule()
     checkpoint: Checkpoint = Checkpoint()
     track: Track = Track()
+    watchdog: Watchdog = Watchdog()
     launch: Launch = Launch()

@@ -47,6 +47,7 @@ from runtime.optimizers.stable_adamw import StableAdamW
 from runtime.partitions import layout_of, masters
 from runtime.stopwatch import Stopwatch
 from runtime.unsharded_bf16 import Update
+from runtime.watchdog.activity import START, activity
 
 Inputs = Mapping[str, Any]
 # The plain value classes inside DeepSpeed's shards that weights_only loading has to know.
@@ -58,6 +59,7 @@ def start_communication(timer: Timer) -> None:
 
     From now on all collectives of this process run inside the timer.
     """
+    activity.begin(START)
     # Private, pinned by range: marks the CPU shared-memory collective as absent. It would be
     # compiled for half a minute and serves only inference_all_reduce.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -170,6 +172,7 @@ class Engine:
 
         Counts what has happened from `begin_step` until the first call after it; nothing twice.
         """
+        activity.end_step()
         return self._stopwatch.take()
 
     def accumulate(self, inputs: Inputs, num_targets: float) -> Tensor:
@@ -238,7 +241,8 @@ class Engine:
     def evaluate(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """Forward without gradients in evaluation mode: what the module returns."""
         self._engine.eval()
-        return tuple(self._engine(**self.to_device(inputs)))
+        with self._stopwatch.part("forward"):
+            return tuple(self._engine(**self.to_device(inputs)))
 
     def to_device(self, inputs: Inputs) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 DONE = 0
 RESUME_ME = 75
@@ -56,6 +57,12 @@ class DiskError(TextmillError):
     exit_code = 7
 
 
+class BusyError(TextmillError):
+    """Another job uses the folder."""
+
+    exit_code = 8
+
+
 class StopRequested(TextmillError):
     """Stopped on request after saving: run the same command again to continue."""
 
@@ -87,8 +94,9 @@ def run_command(command: Callable[[], None]) -> int:
 def report(error: TextmillError) -> int:
     """Print one error the way every command does and return its exit code."""
     # One write: print would send the line's end apart, and several ranks share a terminal.
-    sys.stderr.write(f"textmill: {type(error).__name__}: {error}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # the exit code tells it where nothing can be written
+        sys.stderr.write(f"textmill: {type(error).__name__}: {error}\n")
+        sys.stderr.flush()
     return error.exit_code
 
 

@@ -9,13 +9,21 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from runtime import config, run_lock
+from runtime.errors import LostRankError, TextmillError
+from runtime.watchdog import launcher, watching
+from runtime.watchdog.activity import activity
+
 T = TypeVar("T")
 SLURM_NAMES = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+# In messages of collectives that fail because of others; only gloo's have no class of their own.
+BROKEN = ("/gloo/", "Connection closed by peer", "Connection reset by peer", "NCCL")
 
 timer: Callable[[], AbstractContextManager[None]] = nullcontext  # around every collective here
 
@@ -51,14 +59,66 @@ def start(timeout_seconds: float) -> None:
 
 
 @contextmanager
-def joined(timeout_seconds: float, threads_per_rank: int | None) -> Iterator[None]:
-    """Be a rank inside the block. All ranks enter and leave it."""
-    start(timeout_seconds)
-    set_threads(threads_per_rank)
+def joined(recipe: config.Recipe, stage: str) -> Iterator[None]:
+    """Be a rank inside the block, watched by the watchdog. All ranks enter and leave it.
+
+    Raises LostRankError if not all ranks come, or if a collective breaks because one is lost.
+    """
+    is_launched = launcher.is_launched(os.environ)
+    engine = recipe.engine
+    try:
+        start(engine.collective_timeout_seconds)
+    except dist.DistError as error:
+        raise LostRankError(
+            f"not all ranks came together at {os.environ.get('MASTER_ADDR')}:"
+            f"{os.environ.get('MASTER_PORT')} within {engine.collective_timeout_seconds} s "
+            f"({error}); run again, or see that every host can reach that address"
+        ) from error
+    set_threads(engine.threads_per_rank)
+    ranks = watching.Ranks(rank(), world_size(), gather, from_rank_0, is_broken)
+    folder = recipe.output / "logs" / stage
+    try:
+        with (
+            owning(run_lock.path_of(recipe.output, stage), stage),
+            watching.watched(recipe.watchdog, ranks, folder, is_launched),
+        ):
+            yield
+    finally:
+        stop()
+
+
+@contextmanager
+def owning(path: Path, stage: str) -> Iterator[None]:
+    """Have rank 0 own the stage's folder for all ranks inside the block. Raises BusyError on all of
+    them."""
+    lock = fault = None
+    if rank() == 0:
+        try:
+            lock = run_lock.acquire(path, stage)
+        except (TextmillError, OSError) as error:
+            fault = error
+    fault = from_rank_0(fault)
+    if fault is not None:
+        raise fault
     try:
         yield
     finally:
-        stop()
+        if lock is not None:
+            lock.release()
+
+
+def is_broken(error: BaseException) -> bool:
+    """True for what a collective raises when another rank or the network fails it."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in BROKEN)
+
+
+@contextmanager
+def collective(name: str) -> Iterator[None]:
+    """Around every collective here."""
+    with activity.collective(name), timer():
+        yield
 
 
 def stop() -> None:
@@ -101,7 +161,7 @@ def sum_over_ranks(values: Sequence[float]) -> list[float]:
     if world_size() == 1:
         return [float(value) for value in values]
     total = torch.tensor(values, dtype=torch.float64, device=device())
-    with timer():
+    with collective("all_reduce"):
         dist.all_reduce(total)
         return [float(value) for value in total.tolist()]
 
@@ -110,7 +170,7 @@ def add_over_ranks(values: torch.Tensor) -> None:
     """Replace the values by their sums over all ranks. All ranks call it."""
     if world_size() > 1:
         total = values.to(device())
-        with timer():
+        with collective("all_reduce"):
             dist.all_reduce(total)
             values.copy_(total)
 
@@ -122,7 +182,7 @@ def exchange(sent: Sequence[torch.Tensor], lengths: Sequence[int]) -> list[torch
         return list(sent)
     whole = torch.cat(list(sent)).to(device())
     received = whole.new_empty(sum(lengths))
-    with timer():
+    with collective("all_to_all_single"):
         dist.all_to_all_single(received, whole, list(lengths), [part.numel() for part in sent])
     return list(torch.split(received.to(sent[0].device), list(lengths)))
 
@@ -140,7 +200,7 @@ def all_ranks(claim: bool) -> bool:
 def barrier() -> None:
     """Wait for all ranks."""
     if world_size() > 1:
-        with timer():
+        with collective("barrier"):
             dist.barrier()
 
 
@@ -149,7 +209,7 @@ def from_rank_0(value: T) -> T:
     if world_size() == 1:
         return value
     box: list[Any] = [value]
-    with timer():
+    with collective("broadcast_object_list"):
         dist.broadcast_object_list(box, src=0)
     return box[0]  # type: ignore[no-any-return]
 
@@ -159,6 +219,6 @@ def gather(value: T) -> list[T]:
     if world_size() == 1:
         return [value]
     boxes: list[Any] = [None] * world_size()
-    with timer():
+    with collective("all_gather_object"):
         dist.all_gather_object(boxes, value)
     return boxes

@@ -13,7 +13,7 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -59,7 +59,27 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a whole JSON file or nothing; keys keep their order."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The text of a JSON file as it is written here. Raises ValueError for what JSON has not."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def is_as_written(content: bytes, value: Any) -> bool:
+    """True if a JSON file of this content is byte for byte what is written here for the value."""
+    try:
+        return content == json_text(value).encode("utf-8")
+    except ValueError:  # NaN or half a surrogate pair, which are never written
+        return False
+
+
+def signed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the fingerprint of all its other entries as the last one."""
+    kept = {key: value for key, value in facts.items() if key != "fingerprint"}
+    # As it will be read again: keys of a mapping may be no strings here.
+    return {**kept, "fingerprint": fingerprint(json.loads(json_text(kept)))}
 
 
 def read_json(path: Path) -> Any:
@@ -72,6 +92,11 @@ def read_json(path: Path) -> Any:
         raise DataError(
             f"{path} is not valid JSON ({error}); remove it and run the stage again"
         ) from None
+
+
+def failure(error: OSError, path: Path) -> OSError:
+    """An error of writing to an open file, with the file's name, which it lacks."""
+    return OSError(error.errno, error.strerror or str(error), str(path))
 
 
 def fsync_folder(folder: Path) -> None:

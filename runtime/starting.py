@@ -3,6 +3,8 @@
 import socket
 from pathlib import Path
 
+from runtime.watchdog import launcher
+
 
 def free_port() -> int:
     """A TCP port nothing listens on, so that two runs on a machine do not meet."""
@@ -15,6 +17,7 @@ def variables(cache: Path) -> dict[str, str]:
     """Environment of a process of ours; DeepSpeed's builds go to `cache`."""
     return {
         "PYTHONUNBUFFERED": "1",
+        launcher.LAUNCHED: "1",
         "TOKENIZERS_PARALLELISM": "false",
         # A build that was killed leaves a lock that blocks every later start on the same cache.
         "TORCH_EXTENSIONS_DIR": str((cache / "torch_extensions").absolute()),

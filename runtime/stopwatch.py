@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from runtime.watchdog.activity import activity
+
 PARTS = ("forward", "backward", "communication", "optimizer")
 
 
@@ -45,7 +47,12 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Time spent here belongs to a part."""
+        """Time spent here belongs to a part; the watchdog is told of it at any time."""
+        with activity.inside(name):
+            yield from self.counted(name)
+
+    def counted(self, name: str) -> Iterator[None]:
+        """As `part`, while the watch runs."""
         if not self.is_running or self.is_elsewhere():
             yield
             return

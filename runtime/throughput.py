@@ -22,6 +22,7 @@ import psutil
 import torch
 
 from runtime import processes, provenance
+from runtime.watchdog.activity import activity
 
 log = logging.getLogger("textmill")
 GIB = 1 << 30
@@ -112,12 +113,15 @@ class Throughput:
         """Time spent here belongs to a part."""
         before = self.clock()
         try:
-            yield
+            with activity.inside(part):
+                yield
         finally:
             self.window.parts[part] += self.clock() - before
 
-    def waiting(self) -> AbstractContextManager[None]:
-        """Time spent here waited for data."""
+    def waiting(self, step: int | None = None) -> AbstractContextManager[None]:
+        """Time spent here waited for data, those of a step that begins."""
+        if step is not None:
+            activity.begin_step(step)
         return self.timing("data_wait")
 
     def excluded(self, part: str = "evaluation") -> AbstractContextManager[None]:

@@ -2,15 +2,13 @@
 
 Files, in the folder of the stage (nothing else may write events there):
 
-events.out.tfevents.*   one more at each start. A file begins with the version, then a session start
-                        whose step tells every TensorBoard loader to forget what an interrupted run
-                        wrote from there on. The first file needs that too, with step 0: TensorBoard
-                        takes the first session start it sees as the beginning, whatever its step.
-                        File names sort in the order of the starts, even if a clock went backwards.
+events.out.tfevents.*   one more at each start (runtime/event_file.py). Pictures of what the other
+                        file says: a run does not end because they cannot be written.
 metrics.jsonl           one JSON object a line: {"step", "time" (Unix seconds), tag: value, ...}.
                         Values that are not finite are the strings "nan", "inf", "-inf": JSON has no
                         such numbers and `float` reads them. A resume cuts what it will write again,
-                        so no number is ever in the file twice.
+                        so no number is ever in the file twice. A write that fails is kept in
+                        `fault`, for the ranks to agree on: a run whose numbers have gaps ends.
 
 A run resumed from the checkpoint of step k keeps the points of steps 0..k and writes k + 1 anew; a
 run that starts again from nothing (k = 0) keeps none.
@@ -20,21 +18,21 @@ Tags are described in docs/tracking.md; the messages in tensorboard_summaries.py
 import json
 import math
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 from runtime import provenance
 from runtime import tensorboard_summaries as summaries
 from runtime.console_lines import console_line
+from runtime.event_file import EventFile
 
 METRICS = "metrics.jsonl"
 ETA_WINDOW = 20  # log calls over which the speed behind the ETA is averaged
@@ -48,6 +46,7 @@ class Tracker:
         self.total_steps = total_steps
         self.is_writer = is_writer
         self.ends_at = math.inf  # on the monotonic clock: a run with a budget of time sets it
+        self.fault: OSError | None = None  # why metrics.jsonl lacks a line
         self.recent: deque[tuple[int, float]] = deque([(start_step, time.monotonic())], ETA_WINDOW)
         if not is_writer:
             return
@@ -55,14 +54,13 @@ class Tracker:
         self.folder = folder
         self.first_step = start_step + 1 if start_step else 0
         self.tags: set[str] = set()
-        kept = cut_from(folder / METRICS, self.first_step)
-        self.lines = (folder / METRICS).open("a", encoding="utf-8")
-        self.events_file = next_event_file(folder).open("wb")
-        self.events = RecordWriter(self.events_file)
-        self.write(Event(file_version="brain.Event:2"), self.first_step)
-        self.write(Event(session_log=SessionLog(status=SessionLog.START)), self.first_step)
+        self.arranged_in = -1  # number of the event file that has the arrangement of charts
+        self.path = folder / METRICS
+        kept = cut_from(self.path, self.first_step)
+        self.lines = self.path.open("a", encoding="utf-8")
+        self.events = EventFile(folder, self.first_step)
         self.show_layout(kept, self.first_step)
-        self.flush()
+        self.events.flush(is_durable=True)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record metrics of a step everywhere; they reach the files before this returns."""
@@ -70,17 +68,26 @@ class Tracker:
             return
         now = time.time()
         self.show_layout(metrics, step)
-        self.write(Event(summary=summaries.scalars(metrics)), step)
+        self.events.write(Event(summary=summaries.scalars(metrics)), step)
         self.events.flush()
         record: dict[str, float | str] = {"step": step, "time": round(now, 3)}
         record |= {tag: json_number(value) for tag, value in metrics.items()}
-        self.lines.write(json.dumps(record, allow_nan=False) + "\n")
-        self.lines.flush()
+        self.write_line(json.dumps(record, allow_nan=False) + "\n")
         if step > self.recent[-1][0]:
             self.recent.append((step, time.monotonic()))
         line = console_line(step, self.total_steps, metrics, self.seconds_left(step))
         if line:
-            print(line, flush=True)
+            with suppress(OSError):  # nobody reads it any more, or its disk is full
+                print(line, flush=True)
+
+    def write_line(self, line: str) -> None:
+        """Append to metrics.jsonl, unless a line before could not be."""
+        if self.fault is None:
+            try:
+                self.lines.write(line)
+                self.lines.flush()
+            except OSError as error:
+                self.fault = provenance.failure(error, self.path)
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Record a text (Markdown) for TensorBoard; nothing if it is empty."""
@@ -113,21 +120,18 @@ class Tracker:
 
     def show(self, summary: Summary, step: int) -> None:
         """Write for TensorBoard alone; never before the step that this start begins with."""
-        self.write(Event(summary=summary), max(step, self.first_step))
+        self.events.write(Event(summary=summary), max(step, self.first_step))
         self.events.flush()
 
     def show_layout(self, tags: Iterable[str], step: int) -> None:
-        """Arrange the charts anew if there are tags without a place; TensorBoard takes the last
-        arrangement, and one with charts for tags that never come would show empty ones."""
-        if not self.tags.issuperset(tags):
+        """Arrange the charts anew if there are tags without a place or the events go to another
+        file; TensorBoard takes the last arrangement, and one with charts for tags that never come
+        would show empty ones."""
+        is_elsewhere = self.tags and self.events.number != self.arranged_in
+        if is_elsewhere or not self.tags.issuperset(tags):
             self.tags |= set(tags)
             self.show(summaries.layout(sorted(self.tags)), step)
-
-    def write(self, event: Event, step: int) -> None:
-        """Append one event to the current event file."""
-        event.step = step
-        event.wall_time = time.time()
-        self.events.write(event.SerializeToString())
+            self.arranged_in = self.events.number
 
     def seconds_left(self, step: int) -> float | None:
         """Time to the last step at the recent speed; None before two points are known."""
@@ -138,20 +142,26 @@ class Tracker:
         return min(by_steps, max(self.ends_at - last_time, 0.0))
 
     def flush(self) -> None:
-        """Make all that was logged survive a power loss; called at checkpoints."""
+        """Make all that was logged survive a power loss; called at checkpoints. Raises OSError if
+        metrics.jsonl lacks a line."""
         if not self.is_writer:
             return
-        for file in (self.events_file, self.lines):
-            file.flush()
-            os.fsync(file.fileno())
+        if self.fault is not None:
+            raise self.fault
+        self.events.flush(is_durable=True)
+        try:
+            self.lines.flush()
+            os.fsync(self.lines.fileno())
+        except OSError as error:
+            raise provenance.failure(error, self.path) from None
 
     def close(self) -> None:
-        """Flush and close; safe to call twice."""
+        """Close; safe to call twice. What must not be lost was flushed before."""
         if not self.is_writer or self.lines.closed:
             return
-        self.flush()
-        self.events_file.close()
-        self.lines.close()
+        self.events.close()
+        with suppress(OSError):
+            self.lines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -163,13 +173,6 @@ class Tracker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def next_event_file(folder: Path) -> Path:
-    """A name that sorts after every event file in the folder: loaders read them in that order."""
-    starts = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
-    start = max([int(time.time()), *(found + 1 for found in starts)])
-    return folder / f"events.out.tfevents.{start:010d}.{socket.gethostname()}.{os.getpid()}"
 
 
 def cut_from(path: Path, step: int) -> set[str]:

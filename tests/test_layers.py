@@ -31,6 +31,7 @@ TORCH_FREE = (
     "runtime.signals",
     "runtime.stages",
     "runtime.tracking",
+    "runtime.watchdog.watching",
     "data_prep.__main__",
     "data_prep.plan",
     "pretrain.plan",

@@ -44,8 +44,7 @@ def run(found: Namespace) -> None:
     from runtime import processes
 
     quiet()
-    engine = checked.engine
-    with processes.joined(engine.collective_timeout_seconds, engine.threads_per_rank):
+    with processes.joined(checked, "finetune"):
         for name, plan in plans.items():
             if not plan.is_done:
                 validate(checked, name, plan, found.folds, found.accept_drift)

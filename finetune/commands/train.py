@@ -28,8 +28,7 @@ def run(found: Namespace) -> None:
     from runtime import processes
 
     quiet()
-    engine = checked.engine
-    with processes.joined(engine.collective_timeout_seconds, engine.threads_per_rank):
+    with processes.joined(checked, "finetune"):
         train(checked, planned, found.accept_drift)
 
 

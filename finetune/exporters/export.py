@@ -29,7 +29,7 @@ from finetune.reports import summary
 from finetune.runners import FILES, Inputs, Runtime
 from finetune.task import Dataset
 from runtime import processes
-from runtime.errors import DataError, TextmillError
+from runtime.errors import DataError, TextmillError, resource_error
 
 log = logging.getLogger("textmill")
 
@@ -41,15 +41,19 @@ EXPORTERS: dict[str, ModuleType] = {"onnx": onnx, "tflite": tflite}  # by the fo
 def on_rank_0(folder: Path, table: Export, rows: Dataset) -> dict[str, Any] | None:
     """Export what the recipe asks for. All ranks call it; a failure is raised on all of them."""
     found: dict[str, Any] | None = None
-    fault: str | None = None
+    fault: TextmillError | None = None
     if targets(table) and processes.rank() == 0:
         try:
             found = export(folder, table, rows)
         except TextmillError as error:
-            fault = str(error)
+            fault = error
+        except OSError as error:
+            fault = resource_error(error)
+            if fault is None:
+                raise
     fault = processes.from_rank_0(fault)
     if fault is not None:
-        raise DataError(fault)
+        raise fault
     return found
 
 

@@ -16,6 +16,7 @@ import gc
 import logging
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from finetune.multitask.prepare import Several, prepare
 from finetune.plan import EXPORT, seeds_of
 from finetune.reports import leaks, report
 from finetune.reports.report import Trained
-from runtime import processes, provenance, stages
+from runtime import checkpoint, processes, provenance, stages
 from runtime.recipe import to_toml
 from runtime.stages import Plan
 
@@ -42,10 +43,7 @@ log = logging.getLogger("textmill")
 
 def run(recipe: Recipe, several: Several, plan: Plan, accepts_drift: bool) -> None:
     """Train, score, export and report a multi-task model. All ranks call it."""
-    if processes.rank() == 0:
-        provenance.record_start(plan.folder, to_toml(recipe))
-        encoder.copy_tokenizer(several.encoder.folder, plan.folder / "tokenizer")
-    processes.barrier()
+    checkpoint.on_rank_0(lambda: begin(recipe, several, plan))
     leaking = {task.name: leaks.of(recipe, task) for task in several.tasks}
     several, augmented = with_copies(recipe, several, plan.folder, accepts_drift)
     say_what_starts(several)
@@ -54,16 +52,29 @@ def run(recipe: Recipe, several: Several, plan: Plan, accepts_drift: bool) -> No
     for task in several.tasks:
         folder = plan.folder / task.name
         exported = export.on_rank_0(folder / EXPORT, recipe.export, task.data["valid"])
-        if processes.rank() == 0:
-            told = (exported, augmented[task.name], leaking[task.name])
-            found = report.of(task, runs[task.name], None, *told)
-            together_with = {"together_with": several.names, "transfer": compared.get(task.name)}
-            report.write(folder, task, found | together_with, runs[task.name])
-    if processes.rank() == 0:
-        write_comparison(plan, several, runs, compared)
-        shutil.rmtree(plan.folder / "tokenizer")
-        finish(plan, several)
-    processes.barrier()
+        told = (exported, augmented[task.name], leaking[task.name])
+        found = report.of(task, runs[task.name], None, *told)
+        found |= {"together_with": several.names, "transfer": compared.get(task.name)}
+        checkpoint.on_rank_0(partial(report.write, folder, task, found, runs[task.name]))
+    checkpoint.on_rank_0(lambda: end(plan, several, runs, compared))
+
+
+def begin(recipe: Recipe, several: Several, plan: Plan) -> None:
+    """Note how the tasks were started; one rank calls it."""
+    provenance.record_start(plan.folder, to_toml(recipe))
+    encoder.copy_tokenizer(several.encoder.folder, plan.folder / "tokenizer")
+
+
+def end(
+    plan: Plan,
+    several: Several,
+    runs: dict[str, list[Trained]],
+    compared: dict[str, dict[str, Any]],
+) -> None:
+    """Write what came of the tasks together, the manifest last; one rank calls it."""
+    write_comparison(plan, several, runs, compared)
+    shutil.rmtree(plan.folder / "tokenizer")
+    finish(plan, several)
 
 
 def with_copies(

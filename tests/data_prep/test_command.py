@@ -3,6 +3,7 @@
 import errno
 import gzip
 import json
+import os
 import random
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from data_prep.build import work_of
 from data_prep.config import Recipe
 from data_prep.plan import plan
 from runtime import recipe as recipes
+from runtime import run_lock
 from runtime.errors import DataError, RecipeError
 from tests.data_prep.conftest import command, texts, write_jsonl
 
@@ -134,6 +136,10 @@ def test_two_runs_at_once(corpus_recipe: Path) -> None:
         result = command(corpus_recipe)
     assert result.returncode == 3
     assert "another run is preparing" in result.stderr
+    with run_lock.owned(run_lock.path_of(planned.folder.parent, planned.stage), "this"):
+        result = command(corpus_recipe)
+    assert result.returncode == 8
+    assert f"data_prep is in use by process {os.getpid()} of " in result.stderr
 
 
 @pytest.mark.parametrize(

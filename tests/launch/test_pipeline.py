@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
+from launch import stage_process
 from tests.conftest import ROOT
 
 RECIPE = """
@@ -206,3 +210,48 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 def test_unknown_option_is_refused() -> None:
     assert textmill("run", "recipe.toml", "--nonsense")[0] == 2
     assert textmill("status", "folder", "extra")[0] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_lost_rank_is_started_again_as_often_as_the_recipe_says(recipe: Path) -> None:
+    run = recipe.parent / "run"
+    metrics = run / "pretrain" / "metrics.jsonl"
+    more = ("train.total_tokens=20480", "checkpoint.interval_steps=10", "launch.restarts=1")
+    process = start("run", recipe, *more, "watchdog.min_seconds=10")
+    for step in (12, 30):  # the second loss is one too many
+        kill_a_rank(process.pid, partial(has_reached, metrics, step))
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 5, output
+    assert output.count("starting again from its last checkpoint, restart 1 of 1") == 1
+    assert json.loads((run / "launch.json").read_text())["stages"]["pretrain"]["restarts"] == 1
+
+    code, shown = textmill("run", recipe, *more)
+    assert code == 0, shown
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == list(range(0, 81, 2))
+
+
+def has_reached(metrics: Path, step: int) -> bool:
+    lines = metrics.read_text().splitlines() if metrics.is_file() else []
+    return bool(lines) and int(json.loads(lines[-1])["step"]) >= step
+
+
+def kill_a_rank(launcher: int, is_time: Callable[[], bool]) -> None:
+    """SIGKILL the last rank below a launcher when it is time."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        family = psutil.Process(launcher).children(recursive=True)
+        ranks = [p for p in family if stage_process.is_stage_command(line_of(p), "pretrain")]
+        if len(ranks) == 2 and is_time():
+            ranks[-1].kill()
+            return
+        time.sleep(0.05)
+    raise AssertionError("no rank was there in time")
+
+
+def line_of(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []

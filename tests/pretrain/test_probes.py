@@ -74,8 +74,9 @@ def test_a_probe_trains_the_task_on_the_export_and_its_score_is_kept(
     assert metrics.keys() == {"probe/reviews"}, (room / "reviews.log").read_text()
     assert 0.3 < metrics["probe/reviews"] <= 1.0
     assert sorted(path.name for path in room.iterdir()) == [
-        "reviews.json", "reviews.log", "reviews.toml",
+        "locks", "logs", "reviews.json", "reviews.log", "reviews.toml",
     ]  # fmt: skip
+    assert not [path for name in ("locks", "logs/finetune") for path in (room / name).iterdir()]
     assert hook.after_step(done(3)) == {}
     state = json.loads(json.dumps(hook.state()))  # as a checkpoint holds it
     assert state == {"done": {"reviews": 1}, "scores": {"reviews": [[2, metrics["probe/reviews"]]]}}

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from runtime import checkpoint, config, retention
+from runtime import checkpoint, config, retention, seals
 from runtime.checkpoint import Position
 from runtime.engine import Engine
 from runtime.errors import DataError, DiskError
@@ -263,8 +263,13 @@ def test_a_field_that_is_new_and_unset_is_no_drift(tmp_path: Path) -> None:
 
 
 def edit_manifest(path: Path, **fields: object) -> None:
-    manifest = json.loads((path / "MANIFEST.json").read_text())
-    (path / "MANIFEST.json").write_text(json.dumps(manifest | fields))
+    """What another version of Textmill would have written."""
+    manifest = json.loads((path / "MANIFEST.json").read_text()) | fields
+    if manifest["version"] < 3:
+        manifest.pop("fingerprint", None)
+        (path / "MANIFEST.json").write_text(json.dumps(manifest))
+    else:
+        seals.write_manifest(path, manifest)
 
 
 def test_a_checkpoint_of_format_version_1_loads(tmp_path: Path) -> None:
@@ -283,14 +288,14 @@ def test_a_checkpoint_of_format_version_1_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"version": 3}, {"version": 0}, {"format": "another-checkpoint"}]
+    "fields", [{"version": 4}, {"version": 0}, {"format": "another-checkpoint"}]
 )
 def test_a_format_this_version_does_not_read_is_an_error_not_damage(
     fields: dict[str, object], tmp_path: Path
 ) -> None:
     save(Shards(), tmp_path, Position(step=10))
     edit_manifest(save(Shards(), tmp_path, Position(step=20)), **fields)
-    with pytest.raises(DataError, match=r"step-00000020 has format .* reads .* versions 1 to 2"):
+    with pytest.raises(DataError, match=r"step-00000020 has format .* reads .* versions 1 to 3"):
         load(tmp_path)
 
 
