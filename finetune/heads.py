@@ -22,7 +22,7 @@ from transformers import (
 
 from finetune.collate import collate
 from finetune.losses import SummedLoss
-from finetune.packed import Packing, pack, use_attention
+from finetune.packed import Packing, pack, use_attention, wants_steady_shapes
 from finetune.task import Loss, Window
 from pretrain.model.dropout import use_cheap_dropout
 from runtime.errors import DataError, RecipeError
@@ -73,7 +73,8 @@ class Objective(nn.Module):
         """What `forward` takes for these windows."""
         if self.is_packed:
             assert self.packing is not None
-            return {**pack(windows, self.packing.first_position), **self.extra}
+            is_steady = wants_steady_shapes(self.model)
+            return {**pack(windows, self.packing.first_position, is_steady), **self.extra}
         pad_id = self.model.config.pad_token_id or 0
         arrays = collate(windows, self.head, pad_id)
         found = {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -10,7 +10,7 @@ Whether a class can be treated so is found on a copy without weights; that it gi
 the plain model is proven on the real one (finetune/proof.py).
 """
 
-# N scored outputs  T tokens of the row  W windows  D model width
+# N scored outputs  T tokens of the row, filler included  W windows  D model width
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +27,8 @@ from pretrain.model.attention import Segments, segments_of
 from pretrain.model.build import first_position
 from pretrain.model.head import PROBE_TOKENS, without_weights
 from runtime.errors import RecipeError
+
+MIN_STEP = 8  # tokens, of steady numbers of them
 
 
 class Packing:
@@ -70,24 +72,27 @@ class Packing:
         if not self.is_averaged:
             return hidden[0].index_select(0, positions)[:, None]
         lengths = segments.boundaries.diff().long()
-        averages = torch.segment_reduce(hidden[0].float(), "mean", lengths=lengths)  # (W, D)
+        tokens = hidden[0, : hidden.shape[1] - segments.filler].float()
+        averages = torch.segment_reduce(tokens, "mean", lengths=lengths)  # (W, D)
         of_window = torch.bucketize(positions, segments.boundaries.long(), right=True) - 1
         return averages.to(hidden.dtype).index_select(0, of_window)[:, None]
 
 
-def pack(windows: Sequence[Window], first_position: int) -> dict[str, Any]:
+def pack(windows: Sequence[Window], first_position: int, is_steady: bool) -> dict[str, Any]:
     """Model inputs (1, T) of windows one after the other, and where their scored outputs lie.
 
     `positions` (N,) point into the row; `lengths` counts the scored outputs of each window, or of
-    each of its chains.
+    each of its chains. A steady row ends with a filler, so that T is one of few numbers.
     """
     sizes = np.array([len(window.input_ids) for window in windows], dtype=np.int64)
     starts = np.cumsum(sizes) - sizes
-    places = np.arange(sizes.sum()) - np.repeat(starts, sizes) + first_position
+    total = int(sizes.sum())
+    places = np.arange(total) - np.repeat(starts, sizes) + first_position
+    filler = steady(total) - total if is_steady else 0
     found: dict[str, Any] = {
-        "input_ids": row([window.input_ids for window in windows]),
-        "position_ids": torch.from_numpy(places)[None],
-        "segments": segments_of(sizes),
+        "input_ids": row([window.input_ids for window in windows], filler),
+        "position_ids": row([places], filler),
+        "segments": segments_of(sizes, filler if is_steady else None),
         "positions": torch.from_numpy(
             np.concatenate(
                 [window.positions + start for window, start in zip(windows, starts, strict=True)]
@@ -97,13 +102,27 @@ def pack(windows: Sequence[Window], first_position: int) -> dict[str, Any]:
         "lengths": torch.tensor([size for window in windows for size in window.chain_sizes]),
     }
     if windows[0].token_type_ids is not None:
-        found["token_type_ids"] = row([window.token_type_ids for window in windows])
+        found["token_type_ids"] = row([window.token_type_ids for window in windows], filler)
     return found
 
 
-def row(parts: Sequence[Any]) -> Tensor:
-    """(1, T)."""
-    return torch.from_numpy(np.concatenate(parts).astype(np.int64))[None]
+def row(parts: Sequence[Any], filler: int) -> Tensor:
+    """(1, T): the parts, then as many copies of their first number."""
+    joined = np.concatenate(parts).astype(np.int64)
+    return torch.from_numpy(np.concatenate([joined, np.repeat(joined[:1], filler)]))[None]
+
+
+def steady(count: int) -> int:
+    """The next number of few, eight for each power of two: at most an eighth more."""
+    step = max(MIN_STEP, 1 << max(0, count.bit_length() - 4))
+    return -(-count // step) * step
+
+
+def wants_steady_shapes(model: nn.Module) -> bool:
+    """True for bf16 on a CPU: oneDNN compiles its kernels for each shape of a product, which takes
+    2 to 10 times as long as a product of some hundred tokens."""
+    parameter = next(model.parameters())
+    return parameter.device.type == "cpu" and parameter.dtype == torch.bfloat16
 
 
 def use_attention(model: PreTrainedModel, is_packed: bool) -> None:

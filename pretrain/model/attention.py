@@ -11,7 +11,7 @@ dense.
 
 # N segments  L longest segment of a group  T tokens of the micro batch  H heads  K head width
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from pretrain.model.dropout import dropped
 
 NAME = "packed_varlen"
 LENGTH_STEP = 32  # segments whose lengths round up to the same multiple share a dense batch
+STEADY_STEP = 8  # tokens to whose multiple a dense batch is as long where shapes should repeat
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,26 @@ class Group:
 class Segments:
     """Where the segments of a packed row (1, T) begin and end."""
 
-    boundaries: Tensor  # (num_segments + 1,) int32, from 0 to T
+    boundaries: Tensor  # (num_segments + 1,) int32, from 0 to T without the filler
     longest: int  # tokens
     groups: tuple[Group, ...]  # CPU only
     order: Tensor  # CPU only: token positions of all groups, one after the other
     restore: Tensor  # (T,) CPU only: where each token's result stands in `order`
+    filler: int = 0  # tokens at the end of the row that belong to no segment
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Segments":
         """The same layout on a device."""
         if device.type == "cpu":
             return self
-        boundaries = self.boundaries.to(device, non_blocking=non_blocking)
-        return Segments(boundaries, self.longest, self.groups, self.order, self.restore)
+        return replace(self, boundaries=self.boundaries.to(device, non_blocking=non_blocking))
 
 
-def segments_of(lengths: np.ndarray) -> Segments:
-    """The layout of consecutive segments; `lengths` (num_segments,) must cover the whole row."""
+def segments_of(lengths: np.ndarray, filler: int | None = None) -> Segments:
+    """The layout of consecutive segments; `lengths` (num_segments,) and `filler` cover the row.
+
+    `filler` counts tokens at the end that belong to no segment and give a result that nobody reads
+    (CPU only); with it, even 0, the dense batches have lengths that other rows have, too.
+    """
     ends = np.cumsum(lengths, dtype=np.int64)
     starts = ends - lengths
     rounded = -(-lengths // LENGTH_STEP) * LENGTH_STEP
@@ -77,6 +82,8 @@ def segments_of(lengths: np.ndarray) -> Segments:
     for size in np.unique(rounded):
         members = np.flatnonzero(rounded == size)
         longest = int(lengths[members].max())
+        if filler is not None:
+            longest = -(-longest // STEADY_STEP) * STEADY_STEP
         offsets = np.arange(longest)
         is_key = offsets < lengths[members, None]
         index = starts[members, None] + np.minimum(offsets, lengths[members, None] - 1)
@@ -84,7 +91,7 @@ def segments_of(lengths: np.ndarray) -> Segments:
         order.append(np.where(is_key, index, -1).ravel())
     flat = np.concatenate(order)
     slots = np.flatnonzero(flat >= 0)
-    restore = np.empty(len(slots), np.int64)
+    restore = np.zeros(len(slots) + (filler or 0), np.int64)
     restore[flat[slots]] = slots
     return Segments(
         boundaries=torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
@@ -92,6 +99,7 @@ def segments_of(lengths: np.ndarray) -> Segments:
         groups=tuple(groups),
         order=torch.cat([group.index.reshape(-1) for group in groups]),
         restore=torch.from_numpy(restore),
+        filler=filler or 0,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from finetune import heads
 from finetune.collate import blank
 from finetune.heads import Objective
+from finetune.packed import steady, wants_steady_shapes
 from finetune.task import Loss, Window
 from tests.finetune.conftest import write_encoder
 
@@ -68,6 +69,46 @@ def test_packed_rows_are_the_plain_model(architecture: str, head: str, tmp_path:
     assert objective.inputs(given)["input_ids"].shape[0] == len(given)
     for one, other in zip(packed, padded, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", [None, "mean"])
+@pytest.mark.parametrize("head", ["token", "sequence"])
+@pytest.mark.parametrize("architecture", PACKED)
+def test_a_filler_changes_nothing(
+    architecture: str,
+    head: str,
+    pooling: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = objective_of(architecture, head, tmp_path).model
+    if pooling is not None:
+        model.config.classifier_pooling = pooling
+    objective = Objective(model, head, Loss()).eval()
+    given = windows(head, count=7)
+    bare = outcome(objective, given)
+    monkeypatch.setattr(heads, "wants_steady_shapes", lambda model: True)
+    inputs = objective.inputs(given)
+    num_tokens = sum(len(window.input_ids) for window in given)
+    assert inputs["input_ids"].shape == (1, steady(num_tokens))
+    assert inputs["segments"].filler == steady(num_tokens) - num_tokens > 0
+    for one, other in zip(outcome(objective, given), bare, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_steady_numbers() -> None:
+    """Few of them, and never much more than was asked for."""
+    found = {count: steady(count) for count in range(1, 4097)}
+    assert len(set(found.values())) < 64
+    assert all(count <= more < count + max(8, count / 8 + 1) for count, more in found.items())
+    assert [found[count] for count in (1, 100, 180, 400, 513)] == [8, 104, 192, 416, 576]
+
+
+def test_only_bf16_on_a_cpu_wants_them() -> None:
+    model = torch.nn.Linear(2, 2)
+    assert not wants_steady_shapes(model)
+    assert wants_steady_shapes(model.bfloat16())
+    assert not wants_steady_shapes(model.to("meta"))
 
 
 @pytest.mark.parametrize("head", ["token", "sequence"])
