@@ -24,6 +24,8 @@ BLOCK_BYTES = 1 << 22
 AGAIN = "remove the data folder and run `python -m data_prep` again"
 
 Int64 = NDArray[np.int64]
+Stamp = tuple[int, int, int]  # of a file: inode, size, time of the last change
+Checks = tuple[Stamp, NDArray[np.bool_]]  # of the file, and of each block whether it was checked
 
 
 def write_array(
@@ -118,7 +120,19 @@ class BlockFile:
         self.is_checked = np.zeros(len(self.blocks), bool)
         self.num_unchecked = len(self.blocks)
 
-    def now(self) -> tuple[int, int, int]:
+    @property
+    def checks(self) -> Checks:
+        """Which blocks were checked, for when the same file is mapped again."""
+        return self.stamp, self.is_checked
+
+    def recall(self, checks: Checks) -> None:
+        """Take over what was checked at an earlier time, unless the file was changed since."""
+        stamp, is_checked = checks
+        if stamp == self.stamp:
+            self.is_checked = is_checked
+            self.num_unchecked = int(np.count_nonzero(~is_checked))
+
+    def now(self) -> Stamp:
         """What changes when somebody replaces the file, cuts it or writes to it."""
         try:
             status = os.stat(self.path)

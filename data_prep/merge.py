@@ -6,9 +6,9 @@
             which too little stays goes as a whole, and is counted apart
 
 Sequential over ranges of hashes (`data_prep/ranges.py`): what is held does not grow with the corpus
-but for 24 bytes a document within one unit, the largest group of near copies, and mapped files of 1
-byte a document (9 with `near`). Writes keep/<unit>.npy, bool (n,), and with `lines` what
-`data_prep/lines.py` describes.
+but for 24 bytes a document within one unit, the largest group of near copies, 50 kB a unit where
+there are over a thousand, and mapped files of 1 byte a document (9 with `near`). Writes
+keep/<unit>.npy, bool (n,), and with `lines` what `data_prep/lines.py` describes.
 """
 
 import shutil
@@ -31,6 +31,7 @@ from data_prep.work import Work, save_array
 I64 = NDArray[np.int64]
 
 RANGE_ROWS = 1 << 19  # held at a time: about 50 MB
+PIECE_ROWS = 1 << 9  # read of a unit at a time, on average: else ranges x units would be opened
 REPEAT = np.dtype(
     [("document", "<i8"), ("line", "<u4"), ("characters", "<u4"), ("kept_source", "<i8")]
 )
@@ -50,6 +51,7 @@ def merge(
     (S,) are documents that went because too little was left of them. `range_rows` changes memory
     and time only.
     """
+    range_rows = max(range_rows, PIECE_ROWS * len(units))
     folder = work.folder / "merging"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

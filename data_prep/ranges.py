@@ -2,12 +2,14 @@
 
 A file holds the rows of a numpy dtype one after the other, nothing else; the first field, `hash`,
 is the uint64 by which they are sorted. Hashes are spread evenly, so equal ranges of their values
-hold about equally many rows: what is read at once does not grow with the corpus, and each row is
-read once. Files are read, not mapped: mapped pages would count as memory of the process.
+hold about equally many rows: what is held at once does not grow with the corpus. For the same
+reason a range's rows of a file are where they are expected, so they are read by one read with a
+margin, and no search goes over the file. Files are read, not mapped: mapped pages would count as
+memory of the process.
 """
 
+import math
 import os
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 
 from runtime.provenance import atomic
 
-KEY_BYTES = 8
+MARGIN_ROWS = 8  # read beyond those expected, with two deviations of their number
+MOST_ROWS = 1 << 22  # of one read
 
 
 @dataclass(frozen=True)
@@ -31,23 +34,27 @@ class SortedRows:
     def __len__(self) -> int:
         return self.path.stat().st_size // self.dtype.itemsize
 
-    def bisect(self, bound: int, first: int) -> int:
-        """The first row from `first` on whose hash is not below `bound`."""
-        with self.path.open("rb") as file:
-            descriptor, size = file.fileno(), self.dtype.itemsize
-            return bisect_left(
-                range(len(self)),
-                bound,
-                lo=first,
-                key=lambda row: int.from_bytes(
-                    os.pread(descriptor, KEY_BYTES, row * size), "little"
-                ),
-            )
+    def below(self, limit: int, start: int, expected: float, most: int) -> Iterator[NDArray[Any]]:
+        """The rows from `start` on whose hash is below `limit`, of which so many are `expected`, at
+        most `most` at a time."""
+        count = math.ceil(expected + 2 * math.sqrt(expected)) + MARGIN_ROWS
+        last = np.uint64(limit - 1)
+        with self.path.open("rb", buffering=0) as file:
+            while True:
+                count = min(count, most, MOST_ROWS)
+                rows = self.read(file.fileno(), start, count)
+                end = int(np.searchsorted(rows["hash"], last, side="right"))
+                if end:
+                    yield rows[:end]
+                if end < count:  # a greater hash, or the end of the file
+                    return
+                start += end
+                count *= 2
 
-    def read(self, start: int, end: int) -> NDArray[Any]:
-        return np.fromfile(
-            self.path, self.dtype, count=end - start, offset=start * self.dtype.itemsize
-        )
+    def read(self, descriptor: int, start: int, count: int) -> NDArray[Any]:
+        """So many rows of the open file, fewer at its end."""
+        size = self.dtype.itemsize
+        return np.frombuffer(os.pread(descriptor, count * size, start * size), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -67,33 +74,41 @@ def save_sorted(path: Path, rows: NDArray[Any]) -> None:
 
 def ranges(files: Sequence[SortedRows], range_rows: int) -> Iterator[Iterator[Block]]:
     """Ranges of about `range_rows` rows in the order of hashes, each in blocks of about as many:
-    more than one where few hashes are very frequent. Blocks must be taken in order."""
+    more than one where few hashes are very frequent. All blocks of a range must be taken before the
+    next range."""
     sizes = [len(file) for file in files]
     bits = (max(sum(sizes), 1) - 1).bit_length() - range_rows.bit_length() + 1
     num_ranges = 1 << max(bits, 0)
     starts = [0] * len(files)
     for number in range(1, num_ranges + 1):
-        bound = number * (1 << 64) // num_ranges
-        ends = [
-            size if number == num_ranges else file.bisect(bound, start)
-            for file, size, start in zip(files, sizes, starts, strict=True)
+        limit = number * (1 << 64) // num_ranges
+        expected = [
+            (size - start) / (num_ranges - number + 1)
+            for size, start in zip(sizes, starts, strict=True)
         ]
-        yield blocks(files, starts, ends, range_rows)
-        starts = ends
+        yield blocks(files, starts, limit, expected, range_rows)
 
 
 def blocks(
-    files: Sequence[SortedRows], starts: Sequence[int], ends: Sequence[int], range_rows: int
+    files: Sequence[SortedRows],
+    starts: list[int],
+    limit: int,
+    expected: Sequence[float],
+    range_rows: int,
 ) -> Iterator[Block]:
-    """The rows from `starts` to `ends` of each unit, in the order of units."""
+    """The rows from `starts` on with hashes below `limit`, in the order of units; moves `starts`
+    behind them."""
     held: list[NDArray[Any]] = []
     units: list[int] = []
     num_held = 0
     for unit, file in enumerate(files):
-        for start in range(starts[unit], ends[unit], range_rows):
-            held.append(file.read(start, min(start + range_rows, ends[unit])))
+        if not expected[unit]:
+            continue
+        for rows in file.below(limit, starts[unit], expected[unit], range_rows):
+            starts[unit] += len(rows)
+            held.append(rows)
             units.append(unit)
-            num_held += len(held[-1])
+            num_held += len(rows)
             if num_held >= range_rows:
                 yield block_of(held, units)
                 held, units, num_held = [], [], 0

@@ -21,19 +21,21 @@ a block checked when something in it is, or all of them by `verify`. A fault is 
 names the file and the block.
 """
 
+import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from shlex import join
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.blocks import AGAIN as AGAIN  # read by others from here, as part of the format
 from data_prep.blocks import BLOCK_BYTES as BLOCK_BYTES
-from data_prep.blocks import BlockFile, check_size, write_array
+from data_prep.blocks import BlockFile, Checks, check_size, write_array
 from data_prep.manifest_checks import check_manifest
 from runtime import provenance
 from runtime.errors import DataError
@@ -44,8 +46,10 @@ Split = Literal["train", "valid"]
 FORMAT = "textmill-shards/2"
 KINDS = ("tokens", "lengths", "offsets", "documents", "starts")
 SPLITS: tuple[Split, ...] = ("train", "valid")
-MOST_MAPPED = 1 << 12  # files at a time for one reader; systems allow about 65,000 a process
-MOST_SIZES_AT_OPENING = 1 << 14  # files
+MOST_MAPPED = 1 << 12  # files at a time for one reader; each is an open file, too
+LEAST_MAPPED = 1 << 4  # in any case: those that one sample is read from, and a few more
+MOST_MAPPINGS = 1 << 15  # of all readers; systems allow about 65,000 a process
+MOST_SIZES_AT_OPENING = 1 << 12  # files; every rank looks at them
 Int64 = NDArray[np.int64]
 
 
@@ -161,6 +165,8 @@ class Reader:
         sizes = [entry["num_samples"] for entry in self.entries]
         self.starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
         self.mapped: dict[tuple[int, str], BlockFile] = {}
+        self.checks: dict[tuple[int, str], Checks] = {}  # of files that were closed again
+        READERS.add(self)
 
     def file(self, shard: int, kind: str) -> BlockFile:
         """A file of a shard. Of the files mapped the oldest is closed if there are too many."""
@@ -170,8 +176,11 @@ class Reader:
             path = self.folder / f"{entry['name']}.{kind}.npy"
             shape = shapes_of(entry, self.sequence_length)[kind]
             found = BlockFile(path, entry["files"][kind], shape, repairing(path))
-            if len(self.mapped) >= MOST_MAPPED:
-                self.mapped.pop(next(iter(self.mapped)))
+            while len(self.mapped) >= most_mapped():
+                oldest = next(iter(self.mapped))
+                self.checks[oldest] = self.mapped.pop(oldest).checks
+            if (shard, kind) in self.checks:
+                found.recall(self.checks.pop((shard, kind)))
             self.mapped[shard, kind] = found
         return found
 
@@ -233,6 +242,27 @@ class Reader:
         for shard, part in runs:
             self.file(shard, "tokens").rows(samples[part] - self.starts[shard], out=tokens[part])
         return tokens
+
+
+READERS: WeakSet[Reader] = WeakSet()  # of this process, which share its open files
+
+
+def most_mapped() -> int:
+    """How many files a reader may map: readers get equal parts of half of what may be open."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    together = MOST_MAPPINGS if limit == resource.RLIM_INFINITY else min(MOST_MAPPINGS, limit // 2)
+    return min(MOST_MAPPED, max(LEAST_MAPPED, together // max(1, len(READERS))))
+
+
+def allow_open_files() -> None:
+    """Let this process open as many files as readers may map, as far as the system lets it: where
+    few may be open, blocks are mapped, and checked, again and again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MOST_MAPPINGS
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def repairing(path: Path) -> str:

@@ -64,18 +64,16 @@ def units_of(name: str, params: Source) -> list[Unit]:
 def grouped(parts: Iterable[Part], limit: int | None) -> Iterator[tuple[Part, ...]]:
     """Consecutive parts with at most `limit` bytes together; a part of unknown size stays alone."""
     held: list[Part] = []
+    size = 0
     for part in parts:
-        full = limit is not None and sum_of(held) + part.size > limit
+        full = limit is not None and size + part.size > limit
         if held and (full or (limit is not None and not part.size)):
             yield tuple(held)
-            held = []
+            held, size = [], 0
         held.append(part)
+        size += part.size
     if held:
         yield tuple(held)
-
-
-def sum_of(parts: Iterable[Part]) -> int:
-    return sum(part.size for part in parts)
 
 
 def read(unit: Unit, params: Source) -> Iterator[Document | Reject]:

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import executor
+from data_prep import executor, shards
 from data_prep.mixture import Order, Shares, sample_order
 from data_prep.shards import Corpus, Reader, Rows
 from pretrain import masking, phases
@@ -131,6 +131,7 @@ def phase_data(
     fault = processes.from_rank_0(fault)
     if fault is not None:
         raise fault
+    shards.allow_open_files()
     corpora = phases.opened(corpus, budget.lengths, run)
     tables = recipe.train.phases if recipe.train is not None else []
     shares = phases.shares(tables, recipe.mixture, budget, corpora)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_prep import merge as merging
 from data_prep import near, ranges
 from data_prep.dedup import Dedup
 from data_prep.documents import Document
@@ -164,6 +165,7 @@ def test_the_same_goes_in_any_ranges_and_units(
     assert min(np.sum(journal[kind]) for kind in journal) > 0
     monkeypatch.setattr(near, "SCAN_DOCUMENTS", 17)
     monkeypatch.setattr(near, "PAIRS", 5)
+    monkeypatch.setattr(merging, "PIECE_ROWS", 1)
     for unit_documents, range_rows in ((1000, 8), (40, 16), (7, 64), (13, 1 << 19)):
         folder = tmp_path / f"{unit_documents}-{range_rows}"
         found = merged(folder, random_corpus(unit_documents), TABLE, range_rows)
@@ -189,26 +191,56 @@ def test_all_is_counted_and_nothing_goes_twice(tmp_path: Path) -> None:
 def test_rows_are_read_once_and_a_range_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory does not grow with the corpus: what is read between two blocks is bounded."""
-    reads: dict[str, int] = {}
+    """Memory does not grow with the corpus: what is held between two blocks is bounded, and little
+    more is read than that."""
+    given: dict[str, int] = {}
+    reads: list[int] = []
     largest = 0
-    read, block_of = SortedRows.read, ranges.block_of
+    below, read, block_of = SortedRows.below, SortedRows.read, ranges.block_of
 
-    def counted_read(self: SortedRows, start: int, end: int) -> Any:
-        reads[str(self.path)] = reads.get(str(self.path), 0) + end - start
-        return read(self, start, end)
+    def counted_below(self: SortedRows, *told: Any) -> Iterator[Any]:
+        for rows in below(self, *told):
+            given[str(self.path)] = given.get(str(self.path), 0) + len(rows)
+            yield rows
+
+    def counted_read(self: SortedRows, descriptor: int, start: int, count: int) -> Any:
+        reads.append(count)
+        return read(self, descriptor, start, count)
 
     def counted_block(held: Any, units: Any) -> Any:
         nonlocal largest
         largest = max(largest, sum(map(len, held)))
         return block_of(held, units)
 
+    monkeypatch.setattr(merging, "PIECE_ROWS", 1)
+    monkeypatch.setattr(SortedRows, "below", counted_below)
     monkeypatch.setattr(SortedRows, "read", counted_read)
     monkeypatch.setattr(ranges, "block_of", counted_block)
     same = f"{line('everywhere')}\n{line('other')}"
     corpus = {"one": [[f"{same}\n{text}" for text in texts(50, unit)] for unit in range(8)]}
     merged(tmp_path, corpus, Dedup(lines=True), range_rows=64)
     files = [path for path in tmp_path.rglob("*.bin") if path.stat().st_size]
-    assert {str(path) for path in files} == set(reads)
-    assert all(20 * reads[str(path)] == path.stat().st_size for path in files)
+    assert {path: 20 * rows for path, rows in given.items()} == {
+        str(path): path.stat().st_size for path in files
+    }
     assert largest <= 2 * 64
+    assert max(reads) <= 64
+
+
+def test_units_are_opened_for_many_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges grow with the number of units, else each file would be opened for a row or two."""
+    reads: list[int] = []
+    read = SortedRows.read
+
+    def counted_read(self: SortedRows, descriptor: int, start: int, count: int) -> Any:
+        found = read(self, descriptor, start, count)
+        reads.append(len(found))
+        return found
+
+    monkeypatch.setattr(SortedRows, "read", counted_read)
+    monkeypatch.setattr(merging, "PIECE_ROWS", 32)
+    corpus = {"one": [texts(100, unit) for unit in range(20)]}
+    merged(tmp_path, corpus, Dedup(), range_rows=1)
+    assert len(reads) <= 20 * 100 / 32 * 3  # powers of two cost up to a factor of two

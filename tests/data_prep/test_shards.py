@@ -1,5 +1,7 @@
 """The shard format: what is written is read, what is damaged is named."""
 
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,6 +181,62 @@ def test_few_files_are_mapped_at_a_time(corpus: Path, monkeypatch: pytest.Monkey
     for _ in range(3):
         assert reader.gather(np.arange(10)).documents.tolist() == [*range(9), *range(50, 56)]
         assert len(reader.mapped) == 3
+
+
+def test_a_block_is_checked_once_however_often_its_file_is_mapped(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MOST_MAPPED", 1)
+    checked: list[tuple[str, int]] = []
+    check = blocks.BlockFile.check
+
+    def counted(self: blocks.BlockFile, block: int) -> None:
+        checked.append((self.path.name, block))
+        check(self, block)
+
+    monkeypatch.setattr(blocks.BlockFile, "check", counted)
+    reader = Corpus(corpus).reader("web", "train")
+    for _ in range(3):
+        reader.gather(np.arange(10))
+    assert len(checked) == len(set(checked)) > 8
+    path = corpus / "sources" / "web" / "train-00001.tokens.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"train-00001\.tokens\.npy: block \d+ .* is damaged"):
+        reader.tokens(np.array([9]))
+
+
+def test_readers_share_the_files_that_may_be_open(tmp_path: Path) -> None:
+    """Each mapped file is an open one: where 1,024 may be, a corpus of 300 shards has more."""
+    entry = shards.write_shard(
+        tmp_path,
+        "train-00000",
+        [np.ones((1, T), np.uint16)],
+        lengths=np.array([T], np.int32),
+        offsets=np.array([0, 1], np.int64),
+        documents=np.array([7], np.uint64),
+        starts=np.array([0], np.int64),
+    )
+    entries = [entry | {"name": f"train-{number:05d}"} for number in range(200)]
+    for other in entries[1:]:
+        for kind in shards.KINDS:
+            (tmp_path / f"{other['name']}.{kind}.npy").hardlink_to(
+                tmp_path / f"train-00000.{kind}.npy"
+            )
+    facts = {"num_samples": 200, "num_tokens": 200 * T, "num_documents": 200, "shards": entries}
+    readers = [shards.Reader(tmp_path, facts, T) for _ in range(2)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = max(map(int, os.listdir("/proc/self/fd"))) + 200  # 1,600 files are read
+    resource.setrlimit(resource.RLIMIT_NOFILE, (low, before[1]))
+    try:
+        for reader in readers:
+            assert reader.gather(np.arange(200)).documents.tolist() == [7] * 200
+        assert sum(len(reader.mapped) for reader in readers) <= low // 2
+        shards.allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > low
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_sizes_of_a_very_large_corpus_are_compared_late(
