@@ -25,7 +25,7 @@ test: check
 
 # The long set of faults: whole grids of what `make test` takes samples of.
 soak: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 -m soak tests/faults
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 -m soak tests/faults tests/launch
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

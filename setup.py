@@ -30,9 +30,10 @@ setup(
         "data_prep": ["*.jinja"],
         "finetune.reports": ["*.jinja"],
         "launch": ["*.jinja"],
+        "launch.slurm": ["*.sh"],
         "ds_configs": ["*.json"],
         "recipes": ["*.toml", "*.py"],
-        "slurm": ["*.sbatch", "*.sh"],
+        "slurm": ["*.sbatch"],
     },
     # Why each of these: docs/dependencies.md
     install_requires=[
@@ -68,6 +69,7 @@ setup(
         "matplotlib>=3.10,<4",
         "jinja2>=3.1.6,<4",
         "psutil>=7",
+        "packaging>=24",
     ],
     extras_require={
         "search": ["optuna>=5,<6", "optuna-dashboard>=0.20,<1"],

@@ -90,7 +90,8 @@ def calibrated(
 
 
 def outputs(engine: Engine, windows: Sequence[Window], part: Objective | None = None) -> Outputs:
-    """The scored logits of every window, and the loss, on every rank. All ranks call it."""
+    """The scored logits of every window, and the loss, on every rank. All ranks call it; raises
+    StopRequested on all of them after a stop signal to any."""
     objective = part or whole(engine)
     limit = BATCH_TOKENS if engine.device.type == "cpu" else BATCH_TOKENS_ON_GPU
     groups = length_groups([len(window.input_ids) for window in windows], limit)
@@ -98,6 +99,7 @@ def outputs(engine: Engine, windows: Sequence[Window], part: Objective | None = 
     mine: list[tuple[list[int], Any]] = []
     loss_sum = 0.0
     for turn in range(math.ceil(len(groups) / world)):
+        processes.heed_stop()
         place = turn * world + rank
         group = groups[place] if place < len(groups) else []
         batch = [windows[i] for i in group] or [blank(windows[0])]

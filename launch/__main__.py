@@ -1,18 +1,21 @@
 """The `textmill` command: run a pipeline, see how far it is, read what came out.
 
-    textmill run RECIPE [key.path=value ...] [--dry-run]
+    textmill run RECIPE [key.path=value ...] [--launcher L] [--hostfile H] [--dry-run]
     textmill status RUN
     textmill report RUN
+    textmill doctor [RECIPE] [--hostfile H | --slurm]
 
 RUN is the output folder of a recipe. Each command imports what it needs when it is chosen, so that
 `textmill --help` does not wait for the others (the report alone needs matplotlib).
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from launch.doctor import command as doctor_command
 from runtime import command
 from runtime.errors import run_command
 
@@ -30,12 +33,25 @@ def arguments_parser() -> argparse.ArgumentParser:
         "finite, 5 lost rank, 6 memory, 7 disk, 75 stopped on request: run it again.",
     )
     command.add_arguments(run)
+    run.add_argument(
+        "--launcher", choices=("local", "deepspeed", "slurm"), help="same as launch.launcher"
+    )
+    run.add_argument(
+        "--hostfile", type=Path, help="same as launch.hostfile, with the deepspeed launcher"
+    )
     for name, text in (
         ("status", "show how far each stage of a run is"),
         ("report", "write one HTML page about a run"),
     ):
         parsed = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
         parsed.add_argument("run", type=Path, help="output folder of the recipe")
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what is not ready for a run, and how to put it right",
+        description="Look at this machine, the hosts of a hostfile or the nodes of SLURM. One line "
+        "for each finding. Exit codes: 0 ready, 2 not ready.",
+    )
+    doctor_command.add_arguments(doctor)
     return parser
 
 
@@ -44,8 +60,11 @@ def chosen(found: argparse.Namespace) -> Callable[[], None]:
     if found.command == "run":
         from launch import pipeline
 
-        arguments = command.Arguments(found.recipe, tuple(found.overrides), found.dry_run)
+        overrides = (*found.overrides, *launch_overrides(found.launcher, found.hostfile))
+        arguments = command.Arguments(found.recipe, overrides, found.dry_run)
         return lambda: pipeline.run(arguments)
+    if found.command == "doctor":
+        return lambda: doctor_command.run(found)
     if found.command == "status":
         from launch import status
 
@@ -53,6 +72,16 @@ def chosen(found: argparse.Namespace) -> Callable[[], None]:
     from launch import report
 
     return lambda: print(f"report: {report.write(found.run)}")
+
+
+def launch_overrides(launcher: str | None, hostfile: Path | None) -> list[str]:
+    """The overrides that the options of `run` stand for."""
+    given = {"launcher": launcher or ("deepspeed" if hostfile else None), "hostfile": hostfile}
+    return [
+        f"launch.{key}={json.dumps(str(value), ensure_ascii=False)}"
+        for key, value in given.items()
+        if value is not None
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ output/launch.json: {"recipe", "overrides", "host", "stages": {STAGE: {"state", 
 believed while that process is alive. The stages themselves never read this file.
 """
 
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import psutil
 
 from runtime import provenance
 from runtime.errors import DataError
+from runtime.redaction import redacted
 
 FILE = "launch.json"
 State = Literal["running", "done", "failed", "stopped", "lost"]
@@ -82,7 +84,8 @@ def write(output: Path, journal: Journal) -> None:
 def begin(recipe: Path, overrides: Sequence[str], output: Path) -> Journal:
     """Continue the journal of a folder under today's command."""
     found = read(output)
-    return Journal(str(recipe), list(overrides), stages=found.stages if found else {})
+    shown = [redacted(override, os.environ) for override in overrides]
+    return Journal(str(recipe), shown, stages=found.stages if found else {})
 
 
 def now() -> float:

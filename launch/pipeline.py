@@ -2,7 +2,8 @@
 
 Every stage is asked for its plan just before its turn, because the plan depends on what the stage
 before it wrote. The first failure ends the run with the exit code of the stage; the same command
-continues it. After the last stage come the report and a summary.
+continues it. After the last stage come the report and a summary. Under SLURM the stages become jobs
+instead (`launch/slurm/`).
 """
 
 import os
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 from launch import journal, stage_process, summary
+from launch.hosts.driver import Wanted
+from launch.hosts.layout import ALONE, Layout, layout_of
 from runtime import command, provenance, stages
 from runtime.config import Recipe
 from runtime.errors import RESUME_ME, LostRankError, RecipeError, StopRequested, TextmillError
@@ -33,57 +36,54 @@ def run(arguments: command.Arguments) -> None:
         raise RecipeError(
             f"{arguments.recipe} has no [sources], no [model] and no [tasks]: nothing to run"
         )
+    if recipe.launch.launcher == "slurm":
+        from launch.slurm import command as slurm_command  # late: no other launcher needs it
+
+        slurm_command.run(arguments, recipe)
+        return
+    layout = layout_of(recipe, arguments.recipe, arguments.overrides)
     if arguments.dry_run:
         for stage in wanted:
             command.print_plan(stages.plan(stage, recipe))
+        print(f"ranks: {layout}")
         return
-    check_launcher(recipe)
     started = time.monotonic()
     recipe.output.mkdir(parents=True, exist_ok=True)
     provenance.write_text(recipe.output / "recipe.toml", to_toml(recipe))
     notes = journal.begin(arguments.recipe, arguments.overrides, recipe.output)
-    for stage in wanted:
-        plan = stages.plan(stage, recipe)
-        if plan.is_done:
-            print(f"{stage}: up to date", flush=True)
-            continue
-        if plan.pending:
-            raise RecipeError(f"{stage} cannot start: {plan.pending}")
-        run_stage(stage, recipe, arguments, notes)
+    with stage_process.noted() as stops:
+        for stage in wanted:
+            plan = stages.plan(stage, recipe)
+            if stops:
+                raise StopRequested(
+                    f"stopped before {stage}; run the same command again to continue"
+                )
+            if plan.is_done:
+                print(f"{stage}: up to date", flush=True)
+                continue
+            if plan.pending:
+                raise RecipeError(f"{stage} cannot start: {plan.pending}")
+            on = layout if stage in stage_process.RANKED else ALONE
+            run_stage(stage, recipe, arguments, notes, on)
     summary.print_summary(recipe.output, wanted, time.monotonic() - started)
 
 
-def check_launcher(recipe: Recipe) -> None:
-    """Say at once which launcher this command is not."""
-    if recipe.launch.launcher == "deepspeed":
-        hosts = recipe.launch.hostfile or "hostfile"
-        raise RecipeError(
-            "launch.launcher 'deepspeed': textmill run starts ranks on this machine only; on "
-            f"several run each stage as `deepspeed --hostfile {hosts} --no_local_rank --module "
-            "pretrain RECIPE` (see hostfile.example), or set launch.launcher = 'local'"
-        )
-    if recipe.launch.launcher == "slurm":
-        raise RecipeError(
-            "launch.launcher 'slurm': submit slurm/pipeline.sbatch, which queues the stages one "
-            "after the other, or set launch.launcher = 'local'"
-        )
-
-
 def run_stage(
-    stage: str, recipe: Recipe, arguments: command.Arguments, notes: journal.Journal
+    stage: str,
+    recipe: Recipe,
+    arguments: command.Arguments,
+    notes: journal.Journal,
+    layout: Layout,
 ) -> None:
-    """Run one stage as a process, keep the journal, raise if it did not finish."""
+    """Run one stage, keep the journal, raise if it did not finish."""
     log = recipe.output / "logs" / f"{stage}.log"
-    ranks = recipe.launch.ranks if stage in stage_process.RANKED else 1
-    shape = f"{ranks} ranks" if ranks > 1 else "1 process"
-    print(f"{stage}: starting, {shape}, log {log}", flush=True)
+    print(f"{stage}: starting, {layout}, log {log}", flush=True)
     entry = journal.Entry("running", os.getpid(), journal.now())
     notes.stages[stage] = entry
     journal.write(recipe.output, notes)
     started = time.monotonic()
     while True:
-        line = stage_process.command(stage, arguments.recipe, arguments.overrides, ranks)
-        outcome = stage_process.run(stage, line, stage_process.environment(stage, recipe), log)
+        outcome = run_once(stage, recipe, arguments, layout, log)
         if entry.restarts == recipe.launch.restarts or not has_lost_a_rank(outcome):
             break
         entry.restarts += 1
@@ -102,6 +102,25 @@ def run_stage(
     if outcome.stop_requested or not is_done:
         raise ended_early(stage, outcome, is_done, log)
     print(f"{stage}: done in {duration(seconds)}", flush=True)
+
+
+def run_once(
+    stage: str, recipe: Recipe, arguments: command.Arguments, layout: Layout, log: Path
+) -> stage_process.Outcome:
+    """Start a stage and wait for its end."""
+    program = stage_process.program(stage, arguments.recipe, arguments.overrides)
+    if layout.is_one_process:
+        environment = stage_process.environment(stage, recipe)
+        return stage_process.run(stage, program, environment, log)
+    wanted = Wanted(
+        nodes=layout.nodes,
+        program=program,
+        logs=recipe.output / "logs" / stage,
+        cache=recipe.output / "cache",
+        environment=layout.environment,
+        threads=recipe.engine.threads_per_rank,
+    )
+    return stage_process.run_ranks(stage, wanted, log)
 
 
 def has_lost_a_rank(outcome: stage_process.Outcome) -> bool:

@@ -16,7 +16,7 @@ from launch.pretraining import Chart
 from runtime import provenance, stages
 from runtime.readable import duration
 
-PAGE = "report.html"
+PAGE = results.PAGE
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 COPIES = {
     "exact": "Equal documents",

@@ -20,6 +20,7 @@ STEP_LINE = re.compile(r"step +(?P<step>\d+)/(?P<total>\d+)(?:.*\beta (?P<eta>\w
 TAIL_BYTES = 1 << 16
 METRICS = "metrics.jsonl"
 REPORT = "report.json"
+PAGE = "report.html"  # about the whole run
 Metrics = Mapping[str, Any]  # one line of metrics.jsonl: step, time, tag: value
 
 

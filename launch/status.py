@@ -1,19 +1,25 @@
-"""`textmill status RUN`: how far each stage of a run is, from the files it has written."""
+"""`textmill status RUN`: how far each stage of a run is, from the files it has written, and what
+SLURM says of its jobs where it was submitted."""
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from launch import journal, results
+from launch.slurm import jobs
+from launch.slurm.batch_files import EVALUATE
+from launch.slurm.jobs import Job
 from runtime import stages
 from runtime.readable import duration
 
 LAST_LINES = 3
 WIDTH = 120  # where there is no terminal to measure
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")  # jobs
 
 
 @dataclass(frozen=True)
@@ -29,47 +35,104 @@ class Row:
     score: str = ""
     eta: str = ""
     age: str = ""  # since the last metrics
+    job: str = ""  # of SLURM, and its state
 
 
 def show(run: Path) -> None:
     """Print the table and the last metrics of what is running."""
     output = results.output_folder(run)
     notes = journal.read(output)
+    queued = standing(jobs.of_run(output), jobs.submitted_at(output), notes)
     wanted = results.wanted_stages(output)
-    rows = [row for stage in wanted for row in stage_rows(output, stage, notes)]
+    rows = [row for stage in wanted for row in stage_rows(output, stage, notes, queued.get(stage))]
+    if EVALUATE in queued:
+        rows.append(report_row(output, queued[EVALUATE]))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
     table = Table(title=str(output), title_justify="left")
-    for column in ("stage", "state", "step", "loss", "valid", "score", "eta", "last metrics"):
+    columns = ["stage", "state", "step", "loss", "valid", "score", "eta", "last metrics"]
+    for column in [*columns, "SLURM job"] if queued else columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(
-            row.name, row.state, row.step, row.loss, row.valid, row.score, row.eta, row.age
-        )
+        shown = (row.name, row.state, row.step, row.loss, row.valid, row.score, row.eta, row.age)
+        table.add_row(*shown, *([row.job] if queued else []))
     console.print(table)
     if notes:
-        print_endings(console, output, notes)
+        print_endings(console, output, notes, queued)
+    print_lost_jobs(console, output, queued)
     for row in rows:
         for line in results.metrics(row.folder)[-LAST_LINES:] if row.state == "running" else []:
             console.print(json.dumps(line), soft_wrap=True, markup=False)
 
 
-def print_endings(console: Console, output: Path, notes: journal.Journal) -> None:
+def print_endings(
+    console: Console, output: Path, notes: journal.Journal, queued: Mapping[str, Job]
+) -> None:
     """Say which stages ended before they were done, and where their output is."""
     for stage, entry in notes.stages.items():
-        state = journal.state_of(notes, stage)
+        state = None if stage in queued else journal.state_of(notes, stage)
         if state in ("failed", "stopped", "lost"):
             code = "" if entry.exit_code is None else f" with exit code {entry.exit_code}"
             log = output / "logs" / f"{stage}.log"
             console.print(f"{stage}: {state}{code}, its output is in {log}", soft_wrap=True)
 
 
-def stage_rows(output: Path, stage: str, notes: journal.Journal | None) -> list[Row]:
+def standing(
+    queued: Mapping[str, Job], submitted: float, notes: journal.Journal | None
+) -> dict[str, Job]:
+    """The jobs that no later start on this machine has taken the place of."""
+    started = {stage: entry.started for stage, entry in notes.stages.items()} if notes else {}
+    return {
+        stage: job
+        for stage, job in queued.items()
+        if job.is_active or started.get(stage, 0.0) <= submitted
+    }
+
+
+def print_lost_jobs(console: Console, output: Path, queued: Mapping[str, Job]) -> None:
+    """Say which jobs ended before they were done, and where their output is."""
+    for stage, job in queued.items():
+        if state_of_job(job) in ("failed", "stopped"):
+            log = job_log(output, stage, job)
+            console.print(f"{stage}: SLURM job {job}, its output is in {log}", soft_wrap=True)
+
+
+def job_log(output: Path, stage: str, job: Job) -> Path:
+    """What a job prints."""
+    return output / "logs" / "slurm" / f"{stage}-{job.id}.log"
+
+
+def state_of_job(job: Job) -> str | None:
+    """A job's state in the words of the table; None if it says nothing about the stage."""
+    if job.state in (*WAITING, jobs.FORGOTTEN, jobs.UNKNOWN):
+        return None
+    if job.is_active:
+        return "running"
+    return {"COMPLETED": "done", "CANCELLED": "stopped"}.get(job.state, "failed")
+
+
+def report_row(output: Path, job: Job) -> Row:
+    """The row of the last job, which writes the page about the run."""
+    state = state_of_job(job) or ("done" if (output / results.PAGE).is_file() else "to do")
+    return Row(EVALUATE, state, output, job=str(job))
+
+
+def stage_rows(
+    output: Path, stage: str, notes: journal.Journal | None, job: Job | None = None
+) -> list[Row]:
     """One row for a stage; one a task for fine-tuning, which takes the tasks in their order."""
+    rows = rows_of(output, stage, notes, job)
+    return rows if job is None else [replace(row, job=str(job)) for row in rows]
+
+
+def rows_of(output: Path, stage: str, notes: journal.Journal | None, job: Job | None) -> list[Row]:
+    """What files, the journal and the stage's job of SLURM say together."""
     folder = stages.folder(output, stage)
-    noted = journal.state_of(notes, stage) if notes else None
-    log = output / "logs" / f"{stage}.log"
+    log = output / "logs" / f"{stage}.log" if job is None else job_log(output, stage, job)
+    if job is not None:  # the journal is about a start on this machine
+        notes = None
+    noted = state_of_job(job) if job else journal.state_of(notes, stage) if notes else None
     if stage != "finetune":
         manifest = folder / stages.MANIFEST
         entry = notes.stages.get(stage) if notes else None

@@ -6,6 +6,8 @@ shards hold them, also in phases that leave it out or cut samples to another len
 without validation samples (a task's own text may be too little) is left out. Masked bits per byte
 is the cross-entropy of the evaluated tokens in bits over the UTF-8 bytes those tokens spell: it
 compares across vocabularies, the loss does not.
+
+A stop signal ends an evaluation in the middle: it may take longer than a preempted job has left.
 """
 
 import math
@@ -46,7 +48,8 @@ class Totals:
 
 
 def evaluate(engine: Engine, masker: Masker, max_samples: int, micro_size: int) -> Evaluation:
-    """Evaluate every source on at most `max_samples` validation samples. All ranks call it."""
+    """Evaluate every source on at most `max_samples` validation samples. All ranks call it; raises
+    StopRequested on all of them after a stop signal to any."""
     masker = Masker(masker.corpus, OBJECTIVE, SEED, masker.first_position)
     by_domain: dict[str, list[Totals]] = {}
     for name, facts in masker.corpus.sources.items():
@@ -88,6 +91,7 @@ def evaluate_source(
     starts = range(0, num_samples, micro_size)
     world = processes.world_size()
     for turn in range(math.ceil(len(starts) / world)):
+        processes.heed_stop()
         mine = turn * world + processes.rank()
         start = starts[mine] if mine < len(starts) else 0
         samples = np.arange(start, min(start + micro_size, num_samples))

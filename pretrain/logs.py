@@ -41,15 +41,20 @@ class Logs:
 
 
 @contextmanager
-def opened(folder: Path, start_step: int, total_steps: int) -> Iterator[Logs]:
-    """The logs from a step on; what an interrupted run wrote later is cut. All ranks enter and
-    leave the block; raises DiskError on all of them if one cannot open its files."""
+def opened(
+    folder: Path, start_step: int, total_steps: int, repeats_step: bool = False
+) -> Iterator[Logs]:
+    """The logs from a step on; what an interrupted run wrote later is cut. The metrics of the step
+    itself are written again if it is repeated. All ranks enter and leave the block; raises
+    DiskError on all of them if one cannot open its files."""
     rank = processes.rank()
     with ExitStack() as stack:
         found: list[Logs] = []
 
         def open_own() -> None:
-            tracker = stack.enter_context(Tracker(folder, start_step, total_steps, rank == 0))
+            tracker = stack.enter_context(
+                Tracker(folder, start_step, total_steps, rank == 0, repeats_step)
+            )
             ledger = stack.enter_context(Ledger(folder, start_step, rank))
             found.append(Logs(folder, tracker, ledger))
 

@@ -8,7 +8,7 @@ that no time limit can hit. What stays in `probes/step-N/` is the recipe, the lo
 A probe never ends or changes the run: one that fails or takes too long is reported and passed over.
 Scores travel in the checkpoint. A run that was killed after a probe and before its next checkpoint
 finds TASK.json with the fingerprint of the same weights and does not repeat it; one that is stopped
-during a probe takes it up again at the first step after it continues.
+during a probe begins with it when it continues.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ from pretrain.config import Probe
 from pretrain.export import Exporter
 from pretrain.hooks import Done
 from runtime import checkpoint, processes, provenance, signals
-from runtime.errors import DataError
+from runtime.errors import DataError, StopRequested
 
 POLL_SECONDS = 0.2
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal a process gets when its parent ends
@@ -88,8 +88,9 @@ class Probes:
         metrics = {}
         for probe in due:
             ended, score = self.run(probe, room, step)
-            if not ended:  # the run is being stopped
-                break
+            if not ended:
+                checkpoint.on_rank_0(lambda: clear(room))
+                raise StopRequested(f"stopped during the probe {probe.task}")
             self.done[probe.task] = reached[probe.task]
             self.scores.setdefault(probe.task, []).append((step, score))
             if score is not None:

@@ -30,6 +30,7 @@ from runtime.throughput import Peak, Throughput
 from runtime.tracking import Tracker
 from runtime.watchdog.activity import END, START, activity
 
+OWED = "owed"  # in a position's state: metrics of its step, which is still to be concluded
 log = logging.getLogger("textmill")
 
 
@@ -104,14 +105,22 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
         guard.restore(position.state["guard"])
         hooking.restore(job.hooks, position.state)
     throughput = Throughput(job.folder, position.step, job.peak)
-    with logs.opened(job.folder, position.step, batches.total_steps) as written:
+    owed: Mapping[str, str] | None = position.state.get(OWED)
+    with logs.opened(
+        job.folder, position.step, batches.total_steps, repeats_step=owed is not None
+    ) as written:
         tracker, ledger = written.tracker, written.ledger
         tracker.text("recipe", settings.description, position.step)
         tracker.hyperparameters(settings.hyperparameters)
+        start = Start(job, settings, guard, written, throughput)
         if position.step == 0:
             tracker.log(0, evaluated(job, 0, tracker, throughput).metrics)
         began, seconds_before = time.monotonic(), position.seconds
         tracker.ends_at = began + (settings.budget_seconds or math.inf) - seconds_before
+        processes.heed_stop()  # nothing was done that is not saved
+        if owed is not None:
+            metrics = {tag: float.fromhex(value) for tag, value in owed.items()}
+            position = concluded(position, metrics, False, start)
         while not is_over(position, batches, settings):
             data_step = position.step + position.data_offset
             with throughput.waiting(position.step + 1):
@@ -142,12 +151,11 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
             )
             step = position.step
             ledger.write(step, loss, gradient_norm, rate, micro_batches, guard.refused, data_step)
-            is_last = is_over(position, batches, settings)
-
             metrics = {}
             if guard.refused:
                 metrics = {"health/skipped_steps_in_a_row": float(guard.in_a_row)}
                 warn(step, guard.refused, batches.documents(data_step))
+            is_last = is_over(position, batches, settings)
             if is_last or every(settings.track.interval_steps, step):
                 metrics |= {
                     "loss/train": loss,
@@ -155,52 +163,88 @@ def train_from(position: Position, job: Job, settings: Settings) -> Position:
                     "optim/gradient_norm": gradient_norm,
                     "data/tokens": float(position.tokens),
                 }
-            evaluation = None
-            if is_last or every(settings.evaluate_every_steps, step):
-                evaluation = evaluated(job, step, tracker, throughput)
-                metrics |= evaluation.metrics
-                position = judged(position, evaluation)
-                is_last = is_over(position, batches, settings)
-            share = 1.0 if is_last else progress(position, batches, settings)
-            with throughput.excluded("hooks"):
-                for hook in job.hooks:
-                    metrics |= hook.after_step(Done(position, share, is_last, evaluation))
-            if "loss/train" in metrics:
-                metrics |= throughput.read()
-            if metrics:
-                tracker.log(step, metrics)
-            if guard.goes_back:
-                raise GoBack(position)
-            if is_last and evaluation:
-                refuse_broken(evaluation)
-            state = {"guard": guard.state(), **hooking.states(job.hooks)}
-            position = replace(position, state=state)
-            # A rollback goes to a checkpoint of the interval, whether or not the run was stopped.
-            is_due = every(settings.checkpoint.interval_steps, step) and not guard.in_a_row
-            if is_last or stops or is_due:
-                save(position, job, settings, written, throughput)
-            if stops and not is_last:
-                raise StopRequested(
-                    f"stopped at step {step}/{batches.total_steps}, checkpoint saved; "
-                    "run the same command again to continue"
-                )
+            position = concluded(position, metrics, bool(stops), start)
         tracker.finish()
     return position
 
 
-def save(
-    position: Position,
-    job: Job,
-    settings: Settings,
-    written: logs.Logs,
-    throughput: Throughput,
-) -> None:
+@dataclass(frozen=True)
+class Start:
+    """One start of the loop: what stays the same from step to step."""
+
+    job: Job
+    settings: Settings
+    guard: Guard
+    written: logs.Logs
+    throughput: Throughput
+
+    def state(self) -> dict[str, Any]:
+        """What guard and hooks decide by, for a checkpoint."""
+        return {"guard": self.guard.state(), **hooking.states(self.job.hooks)}
+
+
+def concluded(position: Position, metrics: dict[str, float], stops: bool, start: Start) -> Position:
+    """The position after all that follows an update: evaluation, hooks, logs, checkpoint.
+
+    A stop signal leaves evaluation and hooks to the next start, because they may take longer than
+    this one has: the checkpoint then holds the metrics of the step. Raises StopRequested after
+    saving, GoBack when too many updates were refused.
+    """
+    job, settings, throughput = start.job, start.settings, start.throughput
+    tracker, step, state = start.written.tracker, position.step, start.state()
+    is_last = is_over(position, job.batches, settings)
+    updated, owed = position, dict(metrics)
+    evaluation = None
+    try:
+        if is_last or every(settings.evaluate_every_steps, step):
+            evaluation = evaluated(job, step, tracker, throughput)
+            metrics |= evaluation.metrics
+            position = judged(position, evaluation)
+            is_last = is_over(position, job.batches, settings)
+        share = 1.0 if is_last else progress(position, job.batches, settings)
+        with throughput.excluded("hooks"):
+            for hook in job.hooks:
+                metrics |= hook.after_step(Done(position, share, is_last, evaluation))
+    except StopRequested:
+        if "loss/train" in owed and throughput.window.steps:
+            owed |= throughput.read()
+        exact = {tag: value.hex() for tag, value in owed.items()}
+        save(replace(updated, state={**state, OWED: exact}), start)
+        raise stopped(step, job.batches) from None
+    if "loss/train" in metrics and throughput.window.steps:
+        metrics |= throughput.read()
+    if metrics:
+        tracker.log(step, metrics)
+    if start.guard.goes_back:
+        raise GoBack(position)
+    if is_last and evaluation:
+        refuse_broken(evaluation)
+    # A rollback goes to a checkpoint of the interval, whether or not the run was stopped.
+    is_due = every(settings.checkpoint.interval_steps, step) and not start.guard.in_a_row
+    if is_last or stops or is_due:
+        position = replace(position, state=start.state())
+        save(position, start)
+        # One that came since then is as well served by this checkpoint as by another.
+        if stops or processes.any_rank(signals.stop_requested()):
+            raise stopped(step, job.batches)
+    return position
+
+
+def stopped(step: int, batches: Batches) -> StopRequested:
+    return StopRequested(
+        f"stopped at step {step}/{batches.total_steps}, checkpoint saved; "
+        "run the same command again to continue"
+    )
+
+
+def save(position: Position, start: Start) -> None:
     """Write a checkpoint; nothing that was logged up to it may be lost after it."""
-    written.flush()
+    job, table = start.job, start.settings.checkpoint
+    start.written.flush()
     folder = job.folder / checkpoint.FOLDER
-    with throughput.excluded("checkpoint"):
-        saved = checkpoint.save(job.engine, folder, position, job.identity, settings.checkpoint)
-    checkpoint.together(lambda: throughput.saved(saved.num_bytes, position.step))
+    with start.throughput.excluded("checkpoint"):
+        saved = checkpoint.save(job.engine, folder, position, job.identity, table)
+    checkpoint.together(lambda: start.throughput.saved(saved.num_bytes, position.step))
 
 
 def evaluated(job: Job, step: int, tracker: Tracker, throughput: Throughput) -> Evaluation:

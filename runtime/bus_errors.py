@@ -14,12 +14,14 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from runtime.errors import DataError, DiskError, TextmillError, report
 
 SA_SIGINFO = 4  # sigaction(2)
 ADDRESS_OFFSET = 16  # of si_addr in siginfo_t
 SHARED_MEMORY = "/dev/shm/"
+told: list[Callable[[TextmillError], None]] = []  # beside stderr, before the process ends
 HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
@@ -46,7 +48,10 @@ def end(number: int, information: int, context: int) -> None:
     code = 128 + number
     try:
         address = ctypes.c_uint64.from_address(information + ADDRESS_OFFSET).value
-        code = report(fault_of(mapped_at(address)))
+        fault = fault_of(mapped_at(address))
+        code = report(fault)
+        for tell in told:
+            tell(fault)
     finally:
         os._exit(code)  # to return would be to touch the page again
 

@@ -174,7 +174,8 @@ def is_of_disk(error: Exception) -> bool:
 
 def seal_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Fsync and hash every file of the folder, each rank a share; all ranks get the whole table."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = together(lambda: listed(folder) if processes.rank() == 0 else [])
+    paths = [folder / name for name in found[0]]
 
     def seal_mine() -> dict[str, dict[str, Any]]:
         mine = paths[processes.rank() :: processes.world_size()]
@@ -182,6 +183,12 @@ def seal_files(folder: Path) -> dict[str, dict[str, Any]]:
 
     merged = {name: facts for part in together(seal_mine) for name, facts in part.items()}
     return dict(sorted(merged.items()))
+
+
+def listed(folder: Path) -> list[str]:
+    """The files of a folder. One rank looks, for all: else each would ask the file system about
+    every file."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def load_newest(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from runtime import bus_errors
+from runtime.redaction import redacted
 from runtime.stages import Plan
 
 
@@ -76,9 +77,8 @@ def is_news(record: logging.LogRecord) -> bool:
 def print_plan(plan: Plan) -> None:
     """Print a plan the way `--dry-run` does in every stage."""
     state = plan.pending or ("up to date, nothing to do" if plan.is_done else "to do")
-    print(f"{plan.stage}: {state}\n  folder  {plan.folder}")
-    for line in plan.lines:
-        print(f"  {line}")
+    lines = [f"{plan.stage}: {state}", f"folder  {plan.folder}", *plan.lines]
+    print(redacted("\n  ".join(lines), os.environ))
     for part in plan.parts:
         print_plan(part)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from runtime.recipe import RecipeTable
+from runtime.slurm import SlurmJobs
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -101,8 +102,11 @@ class Launch(RecipeTable):
     """How many processes run a stage and who starts them."""
 
     launcher: Literal["local", "deepspeed", "slurm"] = "local"  # who starts the ranks
-    ranks: Positive = 1  # training processes on this machine (local launcher)
-    hostfile: Path | None = None  # for the deepspeed launcher
+    ranks: Positive = 1  # training processes on this machine (local launcher only)
+    hostfile: Path | None = None  # for the deepspeed launcher; None: `hostfile`
+    environment_file: Path | None = (
+        None  # variables for its ranks; None: `.deepspeed_env` at home and in the working folder
+    )
     restarts: int = Field(
         default=0, ge=0
     )  # times that a stage which lost a rank is started again by itself, from its last checkpoint
@@ -143,3 +147,4 @@ class Recipe(RecipeTable):
     track: Track = Track()
     watchdog: Watchdog = Watchdog()
     launch: Launch = Launch()
+    slurm: SlurmJobs = SlurmJobs()

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from runtime.redaction import redacted
+
 DONE = 0
 RESUME_ME = 75
 
@@ -23,6 +25,12 @@ class TextmillError(Exception):
 
 class RecipeError(TextmillError):
     """The recipe, an override or a combination of them cannot work."""
+
+    exit_code = 2
+
+
+class Unready(TextmillError):
+    """The machines are not ready for a run; each fault has been printed with its fix."""
 
     exit_code = 2
 
@@ -52,7 +60,7 @@ class OutOfMemory(TextmillError):
 
 
 class DiskError(TextmillError):
-    """The disk is full or a write was refused."""
+    """The disk is full or broken, or a write was refused."""
 
     exit_code = 7
 
@@ -93,24 +101,31 @@ def run_command(command: Callable[[], None]) -> int:
 
 def report(error: TextmillError) -> int:
     """Print one error the way every command does and return its exit code."""
+    text = redacted(f"textmill: {type(error).__name__}: {error}\n", os.environ)
     # One write: print would send the line's end apart, and several ranks share a terminal.
     with suppress(OSError):  # the exit code tells it where nothing can be written
-        sys.stderr.write(f"textmill: {type(error).__name__}: {error}\n")
+        sys.stderr.write(text)
         sys.stderr.flush()
     return error.exit_code
 
 
 def resource_error(error: Exception) -> TextmillError | None:
-    """The full disk or exhausted memory behind a system error, if it is one."""
+    """The failed disk or exhausted memory behind a system error, if it is one."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         where = error.filename or "the output folder"
         return DiskError(
             f"{error.strerror}: {where}; free space there or set another `output`, "
             "then run the same command again"
         )
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE):
+        where = error.filename or "a file"
+        return DiskError(
+            f"{error.strerror}: {where}; the disk or the network behind it failed: see the "
+            "system's log, then run the same command again"
+        )
     words = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in words or "t allocate memory" in words:
         return OutOfMemory(
-            f"{error or 'no memory left'}; lower train.micro_batch_size or launch.workers"
+            f"{str(error) or 'no memory left'}; lower train.micro_batch_size or launch.workers"
         )
     return None

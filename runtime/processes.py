@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from runtime import config, run_lock
-from runtime.errors import LostRankError, TextmillError
+from runtime import config, run_lock, signals
+from runtime.errors import LostRankError, StopRequested, TextmillError
 from runtime.watchdog import launcher, watching
 from runtime.watchdog.activity import activity
 
@@ -195,6 +195,13 @@ def any_rank(claim: bool) -> bool:
 def all_ranks(claim: bool) -> bool:
     """True on every rank only if the claim holds on all. All ranks call it."""
     return not any_rank(not claim)
+
+
+def heed_stop() -> None:
+    """Raises StopRequested on every rank if a stop signal has come to at least one. All ranks call
+    it, where all that was computed is saved or can be computed again."""
+    if any_rank(signals.stop_requested()):
+        raise StopRequested("stopped on request; run the same command again to continue")
 
 
 def barrier() -> None:

@@ -23,6 +23,7 @@ from typing import Any
 import xxhash
 
 from runtime.errors import DataError
+from runtime.redaction import redacted
 
 PACKAGES = (
     "textmill", "torch", "deepspeed", "transformers", "datasets", "tokenizers", "sentencepiece",
@@ -134,7 +135,7 @@ def run_record() -> dict[str, Any]:
     """What a run directory records about how it was started."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        "command": [redacted(word, os.environ) for word in sys.argv],
         "folder": os.getcwd(),
         "host": socket.gethostname(),
         "git": git_state(),
@@ -145,6 +146,8 @@ def run_record() -> dict[str, Any]:
 def record_start(folder: Path, resolved_recipe: str) -> None:
     """Note in a run's folder how it was started: recipe.toml (latest), run.json (every start)."""
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".*.tmp"):  # of a start that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     path = folder / "run.json"
     starts = read_json(path)["starts"] if path.is_file() else []
     write_json(path, {"starts": [*starts, run_record()]})

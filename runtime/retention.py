@@ -8,6 +8,7 @@ of a run finds on disk must not depend on interruptions.
 import logging
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from runtime import config
@@ -56,8 +57,13 @@ def clear(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a folder that nothing reads any more; a file system that refuses ends no run."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Delete what nothing reads any more, a folder or a file that was to replace `LATEST`; a file
+    system that refuses ends no run."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
     if path.exists():
         log.warning("could not delete all of %s; delete it by hand", path)
 

@@ -29,6 +29,7 @@ from pathlib import Path
 import psutil
 
 from runtime.errors import BusyError, DataError, LostRankError
+from runtime.redaction import redacted
 
 BEAT_SECONDS = 5.0
 # Without a touch, as a contender on another machine sees it: NFS may show a file as it was a
@@ -69,7 +70,7 @@ def this_process(token: str, inode: int) -> Owner:
         pid=process.pid,
         began=process.create_time(),
         user=process.username(),
-        command=" ".join(sys.orig_argv)[:200],
+        command=redacted(" ".join(sys.orig_argv), os.environ)[:200],
         since=time.strftime("%Y-%m-%d %H:%M:%S %z"),
         job=os.environ.get("SLURM_JOB_ID"),
     )

@@ -1,16 +1,24 @@
 """What every process that trains is started with. Imports nothing heavy."""
 
+import random
 import socket
+from contextlib import suppress
 from pathlib import Path
 
+from runtime.errors import LostRankError
 from runtime.watchdog import launcher
+
+# Below those that the kernel gives to any connection: one that is free now is so in a minute.
+PORTS = range(20000, 32000)
 
 
 def free_port() -> int:
-    """A TCP port nothing listens on, so that two runs on a machine do not meet."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A TCP port of this machine that nothing listens on, drawn so that two runs do not meet."""
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("", port))
+            return port
+    raise LostRankError("no TCP port is free for the ranks to meet; end what holds them")
 
 
 def variables(cache: Path) -> dict[str, str]:

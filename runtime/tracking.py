@@ -41,8 +41,16 @@ ETA_WINDOW = 20  # log calls over which the speed behind the ETA is averaged
 class Tracker:
     """The writer of one run's metrics; on ranks that do not write, every method does nothing."""
 
-    def __init__(self, folder: Path, start_step: int, total_steps: int, is_writer: bool) -> None:
-        """Open the files; `start_step` is the number of steps the loaded checkpoint has done."""
+    def __init__(
+        self,
+        folder: Path,
+        start_step: int,
+        total_steps: int,
+        is_writer: bool,
+        repeats_step: bool = False,
+    ) -> None:
+        """Open the files; `start_step` is the number of steps the loaded checkpoint has done, of
+        which the last is logged once more if it is repeated."""
         self.total_steps = total_steps
         self.is_writer = is_writer
         self.ends_at = math.inf  # on the monotonic clock: a run with a budget of time sets it
@@ -52,7 +60,7 @@ class Tracker:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.first_step = start_step + 1 if start_step else 0
+        self.first_step = start_step + (not repeats_step) if start_step else 0
         self.tags: set[str] = set()
         self.arranged_in = -1  # number of the event file that has the arrangement of charts
         self.path = folder / METRICS

@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "runtime": set(),
     "data_prep": {"runtime"},
     "pretrain": {"runtime", "data_prep"},
-    "finetune": {"runtime", "data_prep", "pretrain"},
+    "finetune": {"runtime", "data_prep", "pretrain", "launch"},  # a search starts ranks
     "launch": {"runtime"},
 }
 PACKAGES = tuple(MAY_IMPORT)
@@ -38,6 +38,8 @@ TORCH_FREE = (
     "finetune.config",
     "finetune.plan",
     "launch.__main__",
+    "launch.hosts.__main__",
+    "launch.node",
 )
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "misc", "base", "manager"}
 MAX_FILE_LINES = 400
@@ -93,6 +95,12 @@ def test_one_importer_of_deepspeed() -> None:
 
 def test_one_importer_of_torch_distributed() -> None:
     assert importers("torch.distributed") <= {"runtime/processes.py"}
+
+
+def test_only_a_search_and_launch_itself_import_launch() -> None:
+    found = {name for name in importers("launch") if name.partition("/")[0] in PACKAGES}
+    wrong = {name for name in found if not name.startswith(("launch/", "finetune/search/"))}
+    assert not wrong
 
 
 def test_data_prep_and_launch_import_nothing_heavy() -> None:

@@ -1,9 +1,9 @@
-"""The processes of one trial: started, watched, told to stop, ended.
+"""The process of one trial: started, watched, told to stop, ended.
 
-Only processes that were started here are ever signalled: by their ids, or, to end one that does not
-stop, by the process group it leads. Each leads a session of its own, which a Ctrl-C in the terminal
-does not reach. `processes.json` in the trial's folder names them, so that a later start finds those
-that outlived their driver. Imports neither torch nor optuna.
+Only a process that was started here is ever signalled: by its id, or, to end one that does not
+stop, by the process group it leads. It leads a session of its own, which a Ctrl-C in the terminal
+does not reach. `process.json` in the trial's folder names it, so that a later start finds one that
+outlived its driver. Imports neither torch nor optuna.
 """
 
 import json
@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,10 +23,9 @@ from runtime import provenance
 from runtime.errors import RESUME_ME
 
 LOG = "log.txt"
-PROCESSES = "processes.json"
+PROCESS = "process.json"
 STOP_SECONDS = 300.0  # for a trial to save after it was told to stop
-FAILED_SECONDS = 30.0  # for the other ranks to end after one has failed
-REMOTE_SECONDS = 60.0  # for a command on another machine
+KILLED_SECONDS = 30.0  # for the kernel to take away what was killed
 
 
 class Process(Protocol):
@@ -47,44 +46,45 @@ Starter = Callable[[Start, Path], Process]
 def popen(start: Start, log: Path) -> Process:
     """Start a process; its output is appended to the log."""
     with log.open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             start.line,
             env=start.environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if start.wanted is None else subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    if process.stdin is not None and start.wanted is not None:
+        with suppress(BrokenPipeError), process.stdin as told:  # its log says why it ended
+            told.write(start.wanted.to_json().encode())
+    return process
 
 
 class Job:
     """A trial that runs."""
 
-    def __init__(self, starts: Sequence[Start], folder: Path, starter: Starter = popen) -> None:
+    def __init__(self, start: Start, folder: Path, starter: Starter = popen) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.starts = starts
+        self.start = start
         self.log = folder / LOG
         self.log_start = self.log.stat().st_size if self.log.is_file() else 0
         self.started = time.monotonic()
         self.is_stopping = False
+        self.is_killed = False
         self.ends_at: float | None = None  # on the monotonic clock: killed then
-        self.processes = [starter(start, self.log) for start in starts]
-        running = [{"pid": each.pid, "created": created(each.pid)} for each in self.processes]
-        provenance.write_json(folder / PROCESSES, running)
+        self.process = starter(start, self.log)
+        running = {"pid": self.process.pid, "created": created(self.process.pid)}
+        provenance.write_json(folder / PROCESS, running)
 
-    def poll(self) -> list[int] | None:
-        """The exit codes once all processes have ended; ends those whose time is over."""
-        codes = [process.poll() for process in self.processes]
-        ended = [code for code in codes if code is not None]
-        if len(ended) == len(codes):
-            (self.folder / PROCESSES).unlink(missing_ok=True)
-            return ended
-        if self.ends_at is None and any(ended):
-            self.ends_at = time.monotonic() + FAILED_SECONDS
-        if self.ends_at is not None and time.monotonic() > self.ends_at:
+    def poll(self) -> int | None:
+        """The exit code once the process has ended; ends it if its time is over."""
+        code = self.process.poll()
+        if code is not None:
+            (self.folder / PROCESS).unlink(missing_ok=True)
+        elif self.ends_at is not None and time.monotonic() > self.ends_at:
             self.kill()
-        return None
+        return code
 
     def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
         """Tell all ranks to save and end; asked twice, it changes nothing."""
@@ -92,29 +92,27 @@ class Job:
             return
         self.is_stopping = True
         self.ends_at = time.monotonic() + grace_seconds
-        for process, start in zip(self.processes, self.starts, strict=True):
-            if process.poll() is None:
-                if start.stop_line is None:
-                    process.send_signal(signal.SIGUSR1 if start.is_step else signal.SIGTERM)
-                else:
-                    run_there(start.stop_line)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1 if self.start.is_step else signal.SIGTERM)
 
     def kill(self) -> None:
         """End what still runs."""
-        for process, start in zip(self.processes, self.starts, strict=True):
-            if process.poll() is not None:
-                continue
-            if start.kill_line is not None:
-                run_there(start.kill_line)
-            if start.is_step:
-                process.send_signal(signal.SIGTERM)  # srun ends its tasks at this
-            else:
-                kill_group(process.pid)
+        if self.process.poll() is not None or self.is_killed:
+            return
+        self.is_killed = True
+        if self.start.is_step:
+            self.process.send_signal(signal.SIGTERM)  # srun ends its tasks at this
+        elif self.start.wanted is not None:
+            # It ends its ranks at an interrupt that is not the first signal; of two that wait for
+            # it the lower number comes first.
+            for number in (signal.SIGHUP, signal.SIGINT):
+                self.process.send_signal(number)
+        else:
+            kill_group(self.process.pid)
 
-    def has_saved(self, codes: Sequence[int]) -> bool:
+    def has_saved(self, code: int) -> bool:
         """True if the trial ended because it was told to, by us or by someone else."""
-        of_a_step = {0} if any(start.is_step for start in self.starts) else set()
-        return self.is_stopping or set(codes) == {RESUME_ME} or set(codes) == of_a_step
+        return self.is_stopping or code == (0 if self.start.is_step else RESUME_ME)
 
     def error(self) -> str:
         """What the log of this start says of its end: the last error, else the last line."""
@@ -126,12 +124,6 @@ def created(pid: int) -> float | None:
     with suppress(psutil.Error):
         return float(psutil.Process(pid).create_time())
     return None
-
-
-def run_there(line: Sequence[str]) -> None:
-    """Run a command that reaches another machine; what it cannot end there, is gone there."""
-    with suppress(subprocess.TimeoutExpired):
-        subprocess.run(line, capture_output=True, check=False, timeout=REMOTE_SECONDS)
 
 
 def kill_group(pid: int) -> None:
@@ -153,24 +145,24 @@ def last_error(log: Path, start: int) -> str:
     return (told or lines or ["it said nothing"])[-1].removeprefix("textmill: ")
 
 
-def end_leftovers(folder: Path, grace_seconds: float = STOP_SECONDS) -> int:
-    """Stop what an earlier driver left running in a trial's folder; returns how many there were.
+def end_leftover(folder: Path, grace_seconds: float = STOP_SECONDS) -> bool:
+    """Stop what an earlier driver left running in a trial's folder; returns whether it did.
 
     Without this two processes would write one run.
     """
-    path = folder / PROCESSES
+    path = folder / PROCESS
     if not path.is_file():
-        return 0
-    found = [process for entry in json.loads(path.read_text()) if (process := same(entry))]
-    for process in found:
+        return False
+    process = same(json.loads(path.read_text()))
+    if process is not None:
         with suppress(psutil.Error):
             process.terminate()
-    _, alive = psutil.wait_procs(found, timeout=grace_seconds)
-    for process in alive:
-        kill_group(process.pid)
-    psutil.wait_procs(alive, timeout=FAILED_SECONDS)
+        _, alive = psutil.wait_procs([process], timeout=grace_seconds)
+        for each in alive:
+            kill_group(each.pid)
+        psutil.wait_procs(alive, timeout=KILLED_SECONDS)
     path.unlink(missing_ok=True)
-    return len(found)
+    return process is not None
 
 
 def same(entry: dict[str, Any]) -> psutil.Process | None:

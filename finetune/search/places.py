@@ -10,15 +10,15 @@ nor optuna.
 
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from finetune.config import Recipe
-from runtime.errors import DataError, RecipeError
-
-HOST_LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*)\s+slots=([1-9][0-9]*)")
+from launch.hosts import environment_file, forwarding, hostfile
+from launch.hosts.nodes import Node
+from runtime.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,31 @@ class Place:
     threads: int  # CPU threads of a rank
     seats: tuple[Seat, ...] = ()  # one a rank
     step: Step | None = None  # in place of seats
+    sent: dict[str, str] = field(default_factory=dict, repr=False)  # to ranks on other machines
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Its seats by machine."""
+        found, rank = [], 0
+        for host, group in groupby(self.seats, lambda seat: seat.host):
+            devices = [seat.device for seat in group]
+            gpus = tuple(device for device in devices if device is not None)
+            found.append(Node(host, rank, len(devices), gpus))
+            rank += len(devices)
+        return tuple(found)
 
 
-def of(recipe: Recipe, hostfile: Path | None, environment: Mapping[str, str]) -> list[Place]:
-    """The places of a search. Raises RecipeError if they cannot be divided."""
+def of(recipe: Recipe, hosts: Path | None, environment: Mapping[str, str]) -> list[Place]:
+    """The places of a search; `hosts` is a hostfile. Raises RecipeError if they cannot be
+    divided."""
     parallel = recipe.search.parallel
-    if hostfile is None and recipe.launch.launcher == "slurm":
+    if hosts is None and recipe.launch.launcher == "slurm":
         return slurm_places(environment, parallel)
-    if hostfile is not None or recipe.launch.launcher == "deepspeed":
-        return host_places(hostfile or recipe.launch.hostfile or Path("hostfile"), parallel)
+    if hosts is not None or recipe.launch.launcher == "deepspeed":
+        sent = forwarding.forwarded(environment)
+        sent |= environment_file.read(recipe.launch.environment_file)
+        path = hosts or recipe.launch.hostfile or Path("hostfile")
+        return host_places(path, parallel, sent)
     return local_places(recipe.launch.ranks, parallel, devices(environment), num_cores())
 
 
@@ -99,10 +115,10 @@ def local_places(ranks: int, parallel: int, gpus: Sequence[str], cores: int) -> 
     return found
 
 
-def host_places(path: Path, parallel: int) -> list[Place]:
+def host_places(path: Path, parallel: int, sent: dict[str, str]) -> list[Place]:
     """The slots of a hostfile in parts, host after host."""
-    hosts = read_hostfile(path)
-    seats = [Seat(host, str(slot)) for host, slots in hosts.items() for slot in range(slots)]
+    hosts = hostfile.read(path)
+    seats = [Seat(host.name, str(slot)) for host in hosts for slot in range(host.slots)]
     ranks = len(seats) // parallel
     if ranks == 0:
         raise RecipeError(
@@ -110,32 +126,18 @@ def host_places(path: Path, parallel: int) -> list[Place]:
             "search.parallel or add hosts"
         )
     parts = [tuple(seats[i * ranks : (i + 1) * ranks]) for i in range(parallel)]
-    threads = max(1, num_cores() // max(hosts.values()))  # hosts are taken to be like this one
+    # Hosts are taken to be like this one.
+    threads = max(1, num_cores() // max(host.slots for host in hosts))
     return [
-        Place(number, " ".join(f"{seat.host}:{seat.device}" for seat in part), threads, part)
+        Place(
+            number,
+            " ".join(f"{seat.host}:{seat.device}" for seat in part),
+            threads,
+            part,
+            sent=sent,
+        )
         for number, part in enumerate(parts)
     ]
-
-
-def read_hostfile(path: Path) -> dict[str, int]:
-    """Slots by host. Raises DataError naming the line that is none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot read the hostfile {path}: {error.strerror}") from None
-    hosts: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        line = line.partition("#")[0].strip()
-        if not line:
-            continue
-        match = HOST_LINE.fullmatch(line)
-        if match is None or match[1] in hosts:
-            why = "is no `NAME slots=N`" if match is None else "names a host twice"
-            raise DataError(f"{path}, line {number} {why}: {line!r} (see hostfile.example)")
-        hosts[match[1]] = int(match[2])
-    if not hosts:
-        raise DataError(f"{path} names no host (see hostfile.example)")
-    return hosts
 
 
 def slurm_places(environment: Mapping[str, str], parallel: int) -> list[Place]:

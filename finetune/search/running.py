@@ -102,10 +102,10 @@ def run(setting: Setting, source: Source) -> None:
                 break
             for number, each in list(running.items()):
                 watch(setting, source, each)
-                codes = each.job.poll()
-                if codes is not None:
+                code = each.job.poll()
+                if code is not None:
                     del running[number]
-                    again += settle(setting, source, each, codes)
+                    again += settle(setting, source, each, code)
             time.sleep(POLL_SECONDS)
     finally:
         for each in running.values():  # only after an error of our own
@@ -131,7 +131,7 @@ def fill(setting: Setting, source: Source, running: dict[int, Running], again: l
 
 def start(setting: Setting, source: Source, work: Work, place: Place) -> Running | None:
     """Start or continue a piece of work; None if it is settled already."""
-    job.end_leftovers(work.folder)
+    job.end_leftover(work.folder)
     score = progress.score(work.folder, setting.watched)
     if score is not None:  # by a process that outlived its driver
         source.done(work, score, 0.0)
@@ -168,7 +168,7 @@ def watch(setting: Setting, source: Source, each: Running) -> None:
         each.job.stop()
 
 
-def settle(setting: Setting, source: Source, each: Running, codes: Sequence[int]) -> list[Work]:
+def settle(setting: Setting, source: Source, each: Running, code: int) -> list[Work]:
     """Tell what became of work that has ended; returns it if it must be started again."""
     work, seconds = each.work, time.monotonic() - each.job.started
     # The last values, too late to give up.
@@ -180,7 +180,7 @@ def settle(setting: Setting, source: Source, each: Running, codes: Sequence[int]
         source.given_up(work, seconds)
     elif score is not None:
         source.done(work, score, seconds)
-    elif each.job.has_saved(codes):
+    elif each.job.has_saved(code):
         source.stopped(work, seconds)
         return [] if signals.stop_requested() else [work]
     else:

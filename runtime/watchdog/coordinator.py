@@ -49,7 +49,8 @@ class Peer:
             self.departure.age += elapsed
         elif self.is_silent:
             # At first all the time since it was heard.
-            self.silence.add(elapsed if self.silence.still else self.quiet, self.report)
+            seconds = elapsed if self.silence.still else self.quiet
+            self.silence.add(seconds, self.report, self.channel.is_unacknowledged())
             if self.setting.is_near(self.member):
                 self.is_gone |= conduct.began(self.member.pid) != self.member.began
 
@@ -121,10 +122,16 @@ class Coordinator:
             peer.add(elapsed)
         self.judge()
         watched = [peer for peer in self.peers.values() if peer.is_watched]
-        silent = {p.member.rank: [p.quiet, p.report.as_json()] for p in watched if p.is_silent}
+        # Each machine's own: all of them to all ranks would grow with the square of their number.
+        silent: dict[str, dict[int, Any]] = {}
+        for peer in watched:
+            if peer.is_silent:
+                of_machine = silent.setdefault(peer.member.machine, {})
+                of_machine[peer.member.rank] = [peer.quiet, peer.report.as_json()]
+        beat = self.setting.own.report.as_json()
         for peer in watched:
             if not peer.channel.unsent:
-                peer.channel.send({"beat": self.setting.own.report.as_json(), "silent": silent})
+                peer.channel.send({"beat": beat, "silent": silent.get(peer.member.machine, {})})
 
     def judge(self) -> None:
         found = self.verdict()

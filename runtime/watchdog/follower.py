@@ -27,9 +27,9 @@ class Follower:
         self.silence = setting.clock_of(self.first)
         self.departure: Departure | None = None  # of rank 0
         self.breakage = Breakage()
-        # Ranks that rank 0 does not hear: for how many seconds, and their last reports.
+        # Ranks of this machine that rank 0 does not hear: for how many seconds, their last reports.
         self.silent: dict[int, tuple[float, Report]] = {}
-        self.neighbours: dict[int, Clock] = {}  # those of them on this machine
+        self.neighbours: dict[int, Clock] = {}  # those of them beside this one
 
     def receive(self) -> None:
         """Something has come from rank 0, or it closed the connection."""
@@ -80,7 +80,8 @@ class Follower:
             self.quiet += elapsed
             if self.quiet > QUIET_BEATS * self.setting.interval:
                 # At first all the time since it was heard.
-                self.silence.add(elapsed if self.silence.still else self.quiet, self.report)
+                seconds = elapsed if self.silence.still else self.quiet
+                self.silence.add(seconds, self.report, self.channel.is_unacknowledged())
             for rank, clock in self.neighbours.items():
                 quiet, last = self.silent[rank]
                 clock.add(elapsed if clock.still else quiet, last)

@@ -17,10 +17,11 @@ FIRST_LOOK = 2  # beats for which this rank may stand still without being looked
 UNSEEN_WEIGHT = 1 / 15  # of a second between steps of a process that nobody can look at
 
 
-def weight(report: Report, found: Conduct) -> float:
-    """What a second counts in which a rank does not come further."""
+def weight(report: Report, found: Conduct, is_cut_off: bool = False) -> float:
+    """What a second counts in which a rank does not come further; `is_cut_off`: its machine does
+    not even confirm what is sent to it."""
     is_between = not LONG.isdisjoint(report.phases)
-    if found.is_stopped:
+    if found.is_stopped or (is_cut_off and not found.is_known):
         return 1.0
     if found.is_moving or found.waits_for_disk:
         return 0.0
@@ -49,14 +50,14 @@ class Clock:
         self.look: Look | None = None
         self.found = Conduct()
 
-    def add(self, elapsed: float, report: Report) -> None:
+    def add(self, elapsed: float, report: Report, is_cut_off: bool = False) -> None:
         """It stood still for `elapsed` more seconds, and its last report is this one."""
         before, self.look = self.look, self.seen()
         self.num_added += 1
         self.found = conduct.between(before, self.look, elapsed)
         self.still += elapsed
         starved = min(self.found.starved_seconds, elapsed)
-        self.counted += (elapsed - starved) * weight(report, self.found)
+        self.counted += (elapsed - starved) * weight(report, self.found, is_cut_off)
 
     def seen(self) -> Look | None:
         if self.pid is None or self.num_added < self.first_look:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime import errors
+from runtime import bus_errors, errors
 from runtime.config import Watchdog
 from runtime.errors import LostRankError, StopRequested, TextmillError
 from runtime.watchdog import channel, conduct, heartbeat
@@ -60,6 +60,8 @@ def watched(table: Watchdog, ranks: Ranks, folder: Path, is_launched: bool) -> I
     Raises LostRankError for a collective that broke, if the watchdog does not end the process.
     """
     watch = start(table, ranks, folder, is_launched) if table.enabled else None
+    if watch is not None:
+        bus_errors.told.append(watch.fell)
     failure = None
     try:
         yield
@@ -74,6 +76,7 @@ def watched(table: Watchdog, ranks: Ranks, folder: Path, is_launched: bool) -> I
         failure = failure_of(error)
         raise
     finally:
+        bus_errors.told.clear()
         if watch is not None:
             watch.leave(failure)
 
@@ -91,6 +94,10 @@ class Watch:
             self.heartbeat.order(lambda: self.heartbeat.side.broke(message))
             self.heartbeat.thread.join(VERDICT_SECONDS)
 
+    def fell(self, error: TextmillError) -> None:
+        """The process ends now, by this error: the others are to hear it."""
+        self.heartbeat.leave(failure_of(error))
+
     def leave(self, failure: Failure | None) -> None:
         self.heartbeat.leave(failure)
         self.stacks.close()
@@ -102,7 +109,7 @@ def start(table: Watchdog, ranks: Ranks, folder: Path, is_launched: bool) -> Wat
     members = [Member(*facts) for facts in ranks.gather(facts_of_this_process(ranks.rank))]
     me = members[ranks.rank]
     stacks = Stacks(folder, me.rank)
-    interval = min(1.0, table.min_seconds / BEATS) * max(1.0, ranks.world_size / RANKS_A_SECOND)
+    interval = interval_of(table, ranks.world_size)
     ending = Ending(members, me, stacks, folder, interval)
     own = OwnReport(activity, me.pid)
     setting = Setting(table, members, me, interval, own, ending)
@@ -112,6 +119,11 @@ def start(table: Watchdog, ranks: Ranks, folder: Path, is_launched: bool) -> Wat
         beat = Heartbeat(Coordinator(setting), interval, parent)
         beat.thread.start()
     return Watch(beat, stacks)
+
+
+def interval_of(table: Watchdog, world_size: int) -> float:
+    """Seconds between the beats of a rank."""
+    return min(1.0, table.min_seconds / BEATS) * max(1.0, world_size / RANKS_A_SECOND)
 
 
 def joined(setting: Setting, ranks: Ranks, parent: Parent | None) -> Heartbeat | None:

@@ -1,8 +1,8 @@
-"""Stages as processes: exit codes and signals arrive whole, through DeepSpeed's launcher too."""
+"""Stages as processes: exit codes and signals arrive whole, also of several ranks."""
 
 import os
 import signal
-import sys
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from launch import stage_process
+from launch.hosts import driver, nodes
+from launch.hosts.driver import Wanted
 from launch.stage_process import Outcome
 
 # A stage that does what its first argument says, and stops like a real one on SIGTERM.
@@ -41,14 +43,18 @@ os._exit(75)
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a stage module that the interpreter finds."""
     (tmp_path / "pretend_stage.py").write_text(STAGE)
-    monkeypatch.setattr(stage_process, "RANKED", ("pretend_stage",))
+    monkeypatch.setattr(driver, "FAILED_SECONDS", 0.5)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return "pretend_stage"
 
 
 def run(stage: str, told: list[str], ranks: int, folder: Path) -> Outcome:
-    line = stage_process.command(stage, Path(told[0]), told[1:], ranks)
-    return stage_process.run(stage, line, dict(os.environ), folder / "logs" / "stage.log")
+    program = stage_process.program(stage, Path(told[0]), told[1:])
+    log = folder / "logs" / "stage.log"
+    if ranks == 1:
+        return stage_process.run(stage, program, dict(os.environ), log)
+    wanted = Wanted(nodes.here(ranks), program, folder / "logs" / "stage", folder / "cache")
+    return stage_process.run_ranks(stage, wanted, log)
 
 
 def when_ready(folder: Path, ranks: int, act: Callable[[], None]) -> threading.Thread:
@@ -87,9 +93,8 @@ def test_stop_signal_reaches_every_rank(stage: str, ranks: int, tmp_path: Path) 
 def test_killed_rank_is_named_by_its_signal(stage: str, ranks: int, tmp_path: Path) -> None:
     def kill_one() -> None:
         family = psutil.Process().children(recursive=True)
-        lines = {child.pid: child.cmdline() for child in family}
-        found = [p for p in lines if stage_process.is_stage_command(lines[p], stage)]
-        os.kill(found[-1], signal.SIGKILL)
+        found = [child for child in family if stage in child.cmdline()]
+        found[-1].kill()
 
     when_ready(tmp_path, ranks, kill_one)
     outcome = run(stage, ["wait", str(tmp_path)], ranks, tmp_path)
@@ -103,37 +108,42 @@ def test_handlers_are_put_back(stage: str, tmp_path: Path) -> None:
     assert [signal.getsignal(number) for number in stage_process.STOP_SIGNALS] == before
 
 
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stage_process.forwarded("stage", lambda: None, lambda: None) as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert received == [signal.SIGUSR1]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_console_is_quiet_and_the_log_is_whole(
     stage: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run(stage, ["exit3"], 2, tmp_path)
     shown = capfd.readouterr().out
-    assert sorted(shown.splitlines()) == [
-        "textmill: DataError: the same on every rank",
+    host = socket.gethostname()
+    assert shown.splitlines() == [
         "textmill: rank 0 of 2 is here",
-        "textmill: rank 1 of 2 is here",
+        "textmill: DataError: the same on every rank",
+        f"textmill: rank 0 on {host} ended with exit code 3: DataError: the same on every rank",
     ]
     log = (tmp_path / "logs" / "stage.log").read_text()
-    assert log.count("DataError") == 2
     assert "chatter" in log
-    assert "exits with return code = 3" in log
-    assert "deepspeed.launcher.runner" in log.splitlines()[0]
-
-
-def test_several_ranks_go_through_deepspeed_and_one_does_not() -> None:
-    one = stage_process.command("pretrain", Path("r.toml"), ["seed=1"], 1)
-    two = stage_process.command("pretrain", Path("r.toml"), ["seed=1"], 2)
-    data = stage_process.command("data_prep", Path("r.toml"), [], 2)
-    assert one == [sys.executable, "-m", "pretrain", "r.toml", "seed=1"]
-    assert data == [sys.executable, "-m", "data_prep", "r.toml"]
-    assert two[1:3] == ["-m", "deepspeed.launcher.runner"]
-    assert two[-5:] == ["--no_local_rank", "--module", "pretrain", "r.toml", "seed=1"]
-    assert two[two.index("--num_gpus") + 1] == "2"
+    assert "python -m pretend_stage exit3" in log.splitlines()[0]
+    for rank in range(2):
+        own = (tmp_path / "logs" / "stage" / f"rank-{rank}.log").read_text()
+        assert f"rank {rank} on {host}, pid " in own.splitlines()[0]
+        assert f"rank {rank} of 2 is here" in own
+        assert own.count("DataError") == own.count("chatter") == 1
 
 
 @pytest.mark.parametrize(
     ("code", "number"),
-    [(0, None), (3, None), (75, None), (255, None), (-9, 9), (137, 9), (247, 9), (241, 15)],
+    [(0, None), (3, None), (75, None), (255, None), (-9, 9), (137, 9), (143, 15)],
 )
 def test_signals_behind_exit_codes(code: int, number: int | None) -> None:
     assert stage_process.ending_signal(code) == number

@@ -17,6 +17,7 @@ from pretrain.hooks import Done
 from pretrain.probes import Probes, child_environment, child_recipe, num_due
 from runtime import recipe, signals
 from runtime.checkpoint import Position
+from runtime.errors import StopRequested
 from tests.finetune.conftest import write_encoder, write_workplace
 
 
@@ -122,8 +123,10 @@ def test_a_stop_ends_the_probe_and_leaves_it_due(
 ) -> None:
     hook = probes(workplace, encoder)
     monkeypatch.setattr(signals, "stop_requested", lambda: True)
-    assert hook.after_step(done(2)) == {}
+    with pytest.raises(StopRequested):
+        hook.after_step(done(2))
     assert hook.state() == {"done": {}, "scores": {}}
+    assert not (hook.folder / "step-00000002/encoder").exists()
 
 
 def test_the_childs_recipe_is_of_one_task_and_valid(workplace: Path, encoder: Path) -> None:

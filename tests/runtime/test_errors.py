@@ -12,11 +12,13 @@ from tests.ranks import ROOT
 
 EXIT_CODES = {
     "RecipeError": 2,
+    "Unready": 2,
     "DataError": 3,
     "NumericError": 4,
     "LostRankError": 5,
     "OutOfMemory": 6,
     "DiskError": 7,
+    "BusyError": 8,
     "StopRequested": 75,
 }
 
@@ -38,8 +40,8 @@ def test_each_error_has_its_documented_exit_code(
 
 def test_every_error_class_is_in_the_list_above() -> None:
     assert {kind.__name__ for kind in errors.TextmillError.__subclasses__()} >= set(EXIT_CODES)
-    codes = [kind.exit_code for kind in errors.TextmillError.__subclasses__()]
-    assert len(codes) == len(set(codes))
+    codes = sorted(EXIT_CODES.values())
+    assert codes == sorted([*set(codes), 2])  # a recipe and a machine: both before a start
 
 
 def test_success_is_zero(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +54,18 @@ def test_a_disk_that_refuses_is_named(number: int, capsys: pytest.CaptureFixture
     error = OSError(number, "No room", "/data/run/x.npy")
     assert errors.run_command(raising(error)) == 7
     assert "No room: /data/run/x.npy; free space there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_fails_is_named(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    error = OSError(number, "No answer", "/data/run/x.npy")
+    assert errors.run_command(raising(error)) == 7
+    assert "No answer: /data/run/x.npy; the disk or the network" in capsys.readouterr().err
+
+
+def test_memory_without_a_word_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors.run_command(raising(MemoryError())) == 6
+    assert "OutOfMemory: no memory left; lower" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

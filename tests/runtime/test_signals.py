@@ -27,11 +27,11 @@ def stopped_by(root: Path, *names: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP"])
 def test_a_signal_is_remembered_and_named(root: Path, name: str) -> None:
     done = stopped_by(root, name)
     assert done.stdout.split() == ["True", name, "False"]
-    assert done.stderr == f"textmill: {name} received, saving at the end of this step\n"
+    assert done.stderr == f"textmill: {name} received, stopping as soon as all is saved\n"
 
 
 def test_a_second_signal_does_not_kill(root: Path) -> None:
@@ -39,6 +39,14 @@ def test_a_second_signal_does_not_kill(root: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.split() == ["True", "SIGUSR1", "False"]
     assert done.stderr.count("textmill:") == 1
+
+
+def test_a_command_under_nohup_ignores_the_end_of_its_terminal(root: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", sys.executable, "-c", SCRIPT, "SIGHUP"],
+        cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["False", "None", "False"]
 
 
 def test_nothing_is_claimed_without_a_signal(root: Path) -> None:

@@ -68,6 +68,16 @@ def test_several_resumes_and_one_at_the_same_step(tmp_path: Path) -> None:
     assert [(row["step"], row["loss/train"]) for row in lines(tmp_path)] == expected
 
 
+def test_a_step_that_is_repeated_is_logged_once(tmp_path: Path) -> None:
+    """One that was interrupted after its update: its own line is written by whoever ends it."""
+    for end, start, repeats in ((2, 0, False), (2, 2, True), (4, 3, True)):
+        with Tracker(tmp_path, start, 20, True, repeats_step=repeats) as tracker:
+            for step in range(start + (not repeats and start > 0), end + 1):
+                tracker.log(step, {"loss/train": float(step)})
+    lines = (tmp_path / tracking.METRICS).read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 4]
+
+
 def test_a_run_killed_before_its_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     with Tracker(tmp_path, 0, total_steps=20, is_writer=True) as tracker:
         tracker.log(0, {"loss/valid": 9.0})

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.config import Recipe
 from finetune.search import driver
-from finetune.search.job import Process
+from finetune.search.job import Process, popen
 from finetune.search.starts import Start
 from runtime import recipe
 from tests.ranks import Forked
@@ -29,8 +29,9 @@ def add_search(folder: Path, tables: str = SEARCH) -> Path:
 
 
 def forked(start: Start, log: Path) -> Process:
-    """A rank of a trial; as long as a fresh interpreter takes to import, it takes to train."""
-    assert start.stop_line is None
+    """The rank of a trial; as long as a fresh interpreter takes to import, it takes to train."""
+    if start.wanted is not None:
+        return popen(start, log)
     return Forked(list(start.line[1:]), start.environment, Path.cwd(), log.absolute())
 
 

@@ -53,13 +53,13 @@ def test_a_missing_extra_is_named(workplace: Path, root: Path) -> None:
     assert "a search needs optuna: pip install 'textmill[search]'" in done.stderr
 
 
-def test_a_wrong_hostfile_is_a_data_error(workplace: Path, root: Path) -> None:
+def test_a_wrong_hostfile_is_refused(workplace: Path, root: Path) -> None:
     add_search(workplace, TABLES)
     (workplace / "hosts").write_text("node-01\n")
     command = ("-m", "finetune", "search", "recipe.toml", "--hostfile", "hosts")
     done = run(root, workplace, *command)
-    assert done.returncode == 3
-    assert "hosts, line 1 is no `NAME slots=N`" in done.stderr
+    assert done.returncode == 2
+    assert "line 1 is no `NAME slots=N`: 'node-01'" in done.stderr
 
 
 def test_a_driver_is_small(root: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_pruned_trial_saved_and_its_weights_are_gone(
     folder, _ = grid
     trial = folder / SEARCH / "trials" / "2"
     assert "SIGTERM received" in (trial / "log.txt").read_text()
-    assert not (trial / "processes.json").exists()
+    assert not (trial / "process.json").exists()
     assert not list((folder / SEARCH).rglob("checkpoints"))
     assert not list((folder / SEARCH).rglob("export"))
 
@@ -166,7 +166,7 @@ def test_a_search_that_was_stopped_and_killed_ends_the_same(
 
     assert interrupted(signal.SIGTERM, 1) == 75
     assert "SIGTERM received" in (other / SEARCH / "trials/0/log.txt").read_text()
-    assert not (other / SEARCH / "trials/0/processes.json").exists()
+    assert not (other / SEARCH / "trials/0/process.json").exists()
     done = metrics.read_text().count("eval/f1")
     assert interrupted(signal.SIGKILL, done + 1) == -signal.SIGKILL
     monkeypatch.chdir(other)

@@ -12,6 +12,8 @@ import pytest
 from finetune.search import job
 from finetune.search.job import Job
 from finetune.search.starts import Start
+from launch.hosts import nodes
+from launch.hosts.driver import Wanted
 from tests.ranks import wait_for
 
 # Says that it is there, then does what it is told on a stop signal.
@@ -41,35 +43,35 @@ def script(text: str) -> Start:
     return Start(("sh", "-c", text), dict(os.environ))
 
 
-def codes_of(running: Job) -> list[int]:
-    wait_for(lambda: running.poll() is not None, "the end of all ranks")
-    codes = running.poll()
-    assert codes is not None
-    return codes
+def code_of(running: Job) -> int:
+    wait_for(lambda: running.poll() is not None, "the end of the trial")
+    code = running.poll()
+    assert code is not None
+    return code
 
 
 @pytest.mark.parametrize(("is_step", "name"), [(False, "SIGTERM"), (True, "SIGUSR1")])
-def test_all_ranks_are_told_to_stop(tmp_path: Path, is_step: bool, name: str) -> None:
-    ready = [tmp_path / "a", tmp_path / "b"]
-    running = Job([program("polite", path, is_step) for path in ready], tmp_path / "trial")
-    wait_for(lambda: all(path.exists() for path in ready), "both ranks")
+def test_a_trial_is_told_to_stop(tmp_path: Path, is_step: bool, name: str) -> None:
+    ready = tmp_path / "ready"
+    running = Job(program("polite", ready, is_step), tmp_path / "trial")
+    wait_for(ready.exists, "the rank")
     assert running.poll() is None
-    assert (tmp_path / "trial" / job.PROCESSES).is_file()
+    assert (tmp_path / "trial" / job.PROCESS).is_file()
     running.stop()
     running.stop()
-    assert codes_of(running) == [75, 75]
-    assert running.has_saved([75, 75])
-    assert (tmp_path / "trial" / job.LOG).read_text() == f"saved {name}\n" * 2
-    assert not (tmp_path / "trial" / job.PROCESSES).exists()
+    assert code_of(running) == 75
+    assert running.has_saved(75)
+    assert (tmp_path / "trial" / job.LOG).read_text() == f"saved {name}\n"
+    assert not (tmp_path / "trial" / job.PROCESS).exists()
 
 
 def test_what_does_not_stop_is_ended_with_what_it_started(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    running = Job([program("stubborn", ready)], tmp_path)
+    running = Job(program("stubborn", ready), tmp_path)
     wait_for(ready.exists, "the rank")
     child = int((tmp_path / "ready.child").read_text())
     running.stop(grace_seconds=0.1)
-    assert codes_of(running) == [-signal.SIGKILL]
+    assert code_of(running) == -signal.SIGKILL
     wait_for(lambda: not is_running(child), "its child's end")
 
 
@@ -77,14 +79,30 @@ def is_running(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def test_ranks_do_not_outlive_one_that_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def ranks(how: str, ready: Path, folder: Path) -> Start:
+    """Two ranks of the program."""
+    text = PROGRAM.replace(
+        "path = sys.argv[1:3]", 'path = sys.argv[1:3]; path += os.environ["RANK"]'
+    )
+    wanted = Wanted(nodes.here(2), ("-c", text, how, str(ready)), folder, folder / "cache")
+    return Start((sys.executable, "-m", "launch.hosts"), dict(os.environ), wanted=wanted)
+
+
+@pytest.mark.parametrize(("how", "code"), [("polite", 75), ("stubborn", 128 + signal.SIGKILL)])
+def test_all_ranks_of_a_trial_are_told_to_stop_and_ended(
+    tmp_path: Path, how: str, code: int
 ) -> None:
-    monkeypatch.setattr(job, "FAILED_SECONDS", 0.1)
-    ready = tmp_path / "ready"
-    running = Job([program("stubborn", ready), script("exit 3")], tmp_path)
-    assert codes_of(running) == [-signal.SIGKILL, 3]
-    assert not running.has_saved([-signal.SIGKILL, 3])
+    ready = [tmp_path / f"ready{rank}" for rank in range(2)]
+    running = Job(ranks(how, tmp_path / "ready", tmp_path), tmp_path)
+    wait_for(lambda: all(path.exists() for path in ready), "both ranks")
+    running.stop(grace_seconds=60 if how == "polite" else 0.1)
+    assert code_of(running) == code
+    saved = ["saved SIGTERM" in (tmp_path / f"rank-{rank}.log").read_text() for rank in range(2)]
+    assert saved == [how == "polite"] * 2
+    children = [int(path.read_text()) for path in tmp_path.glob("*.child")]
+    assert len(children) == (0 if how == "polite" else 2)
+    for child in children:
+        wait_for(lambda child=child: not is_running(child), "its child's end")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -99,20 +117,19 @@ def test_ranks_do_not_outlive_one_that_failed(
 def test_the_error_of_the_newest_start(tmp_path: Path, said: str, error: str) -> None:
     (tmp_path / job.LOG).write_text("textmill: DataError: of an earlier start\n")
     (tmp_path / "said").write_text(said)
-    running = Job([script(f"cat {tmp_path / 'said'}; exit 3")], tmp_path)
-    assert codes_of(running) == [3]
+    running = Job(script(f"cat {tmp_path / 'said'}; exit 3"), tmp_path)
+    assert code_of(running) == 3
     assert running.error() == error
 
 
 def test_which_ends_are_no_failure(tmp_path: Path) -> None:
-    plain = Job([script("true")], tmp_path / "a")
-    assert plain.has_saved([75])
-    assert not plain.has_saved([0])  # it ended without a result
-    assert not plain.has_saved([75, 3])
-    step = Job([Start(("true",), dict(os.environ), is_step=True)], tmp_path / "b")
-    assert step.has_saved([0])
-    codes_of(plain)
-    codes_of(step)
+    plain = Job(script("true"), tmp_path / "a")
+    assert plain.has_saved(75)
+    assert not plain.has_saved(0)  # it ended without a result
+    step = Job(Start(("true",), dict(os.environ), is_step=True), tmp_path / "b")
+    assert step.has_saved(0)
+    code_of(plain)
+    code_of(step)
 
 
 def test_what_outlived_its_driver_is_stopped(tmp_path: Path) -> None:
@@ -120,32 +137,17 @@ def test_what_outlived_its_driver_is_stopped(tmp_path: Path) -> None:
     driver = (
         "import os, sys; from pathlib import Path; from finetune.search.job import Job;"
         "from finetune.search.starts import Start;"
-        "Job([Start(tuple(sys.argv[2:]), dict(os.environ))], Path(sys.argv[1]));"
+        "Job(Start(tuple(sys.argv[2:]), dict(os.environ)), Path(sys.argv[1]));"
         "os._exit(0)"
     )
     line = program("polite", ready).line
     subprocess.run([sys.executable, "-c", driver, tmp_path, *line], check=True, cwd=Path.cwd())
     wait_for(ready.exists, "the orphan")
-    assert job.end_leftovers(tmp_path) == 1
+    assert job.end_leftover(tmp_path)
     assert (tmp_path / job.LOG).read_text() == "saved SIGTERM\n"
-    assert job.end_leftovers(tmp_path) == 0
+    assert not job.end_leftover(tmp_path)
 
 
 def test_a_process_with_the_number_of_an_old_one_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / job.PROCESSES).write_text(f'[{{"pid": {os.getpid()}, "created": 1.0}}]')
-    assert job.end_leftovers(tmp_path) == 0
-
-
-def test_other_machines_are_asked_by_command(tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
-    start = program("polite", ready)
-    pid = tmp_path / "pid"
-    there = Start(
-        ("sh", "-c", f'echo $$ > {pid}; exec "$@"', "x", *start.line),
-        start.environment,
-        stop_line=("sh", "-c", f"kill -TERM $(cat {pid})"),
-    )
-    running = Job([there], tmp_path)
-    wait_for(ready.exists, "the rank")
-    running.stop()
-    assert codes_of(running) == [75]
+    (tmp_path / job.PROCESS).write_text(f'{{"pid": {os.getpid()}, "created": 1.0}}')
+    assert not job.end_leftover(tmp_path)

@@ -8,7 +8,8 @@ import pytest
 from finetune.config import Recipe
 from finetune.search import places
 from finetune.search.places import Place, Seat, Step
-from runtime.errors import DataError, RecipeError
+from launch.hosts.nodes import Node
+from runtime.errors import RecipeError
 
 RecipeOf = Callable[..., Recipe]
 
@@ -46,34 +47,23 @@ def test_gpus_are_those_this_process_may_use() -> None:
 def test_slots_of_a_hostfile_are_divided_in_order(tmp_path: Path) -> None:
     path = tmp_path / "hostfile"
     path.write_text("# ours\nnode-01 slots=4\n\nnode-02 slots=3  # one is broken\n")
-    found = places.host_places(path, 2)
+    found = places.host_places(path, 2, {})
     assert [place.name for place in found] == [
         "node-01:0 node-01:1 node-01:2",
         "node-01:3 node-02:0 node-02:1",
     ]
-    assert len(places.host_places(path, 7)) == 7
+    assert len(places.host_places(path, 7, {})) == 7
     with pytest.raises(RecipeError, match=r"parallel = 8 needs as many slots; .* has 7"):
-        places.host_places(path, 8)
+        places.host_places(path, 8, {})
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("node-01 slots=4\nnode-02\n", "line 2 is no `NAME slots=N`: 'node-02'"),
-        ("-oProxyCommand=x slots=1\n", "line 1 is no `NAME slots=N`"),
-        ("a slots=0\n", "line 1 is no `NAME slots=N`"),
-        ("a slots=1\na slots=2\n", "line 2 names a host twice"),
-        ("# none\n", "names no host"),
-    ],
-)
-def test_hostfiles_that_are_none(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "hostfile"
-    path.write_text(text)
-    with pytest.raises(DataError) as caught:
-        places.read_hostfile(path)
-    assert message in str(caught.value)
-    with pytest.raises(DataError, match="cannot read the hostfile"):
-        places.read_hostfile(tmp_path / "absent")
+def test_seats_are_grouped_by_machine() -> None:
+    seats = (Seat("node-01", "3"), Seat("node-02", "0"), Seat("node-02", "1"))
+    assert Place(1, "hosts", 8, seats).nodes == (
+        Node("node-01", 0, 1, ("3",)),
+        Node("node-02", 1, 2, ("0", "1")),
+    )
+    assert Place(0, "here", 1, (Seat(None, None),) * 2).nodes == (Node(None, 0, 2),)
 
 
 def test_an_allocation_is_divided() -> None:

@@ -72,6 +72,11 @@ def evaluate_long() -> None:
             sum(range(10000))
 
 
+def evaluate_for_ever() -> None:
+    with activity.inside("evaluation"):
+        spin()
+
+
 def save_long() -> None:
     """Longer than the limit without any sign but the bytes that are written."""
     with activity.inside("checkpoint"), Path(f"shard-{os.getpid()}").open("wb", 0) as file:
@@ -110,6 +115,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "break_collective": break_collective,
     "crawl": crawl,
     "evaluate_long": evaluate_long,
+    "evaluate_for_ever": evaluate_for_ever,
     "save_long": save_long,
     "hang_in_evaluation": hang_in_evaluation,
     "work_silently": work_silently,

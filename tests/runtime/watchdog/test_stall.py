@@ -49,6 +49,12 @@ def test_what_a_second_counts(report: Report, found: Conduct, counts: float) -> 
     assert weight(report, found) == counts
 
 
+def test_every_second_counts_of_a_machine_that_confirms_nothing() -> None:
+    for report in (STEP, FIRST_STEP, EVALUATION, CHECKPOINT, START, END):
+        assert weight(report, UNKNOWN, is_cut_off=True) == 1.0
+    assert weight(EVALUATION, WORKING, is_cut_off=True) == 0.0  # on this machine: it is seen
+
+
 def test_seconds_without_a_processor_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Conduct(is_known=True, is_working=True, starved_seconds=1.5)
     monkeypatch.setattr("runtime.watchdog.conduct.between", lambda *looks: found)
