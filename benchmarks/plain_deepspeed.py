@@ -15,7 +15,7 @@ from torch import nn
 CONFIG = {
     "train_micro_batch_size_per_gpu": 4,
     "zero_optimization": {"stage": 2},
-    "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "torch_adam": True}},
+    "zero_allow_untested_optimizer": True,
 }
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     model = nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64))
     deepspeed.init_distributed(dist_backend="gloo")
     engine, *_ = deepspeed.initialize(
-        model=model, model_parameters=model.parameters(), config=CONFIG
+        model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3), config=CONFIG
     )
     path, state = engine.load_checkpoint("checkpoints")
     first = 0 if path is None else int(state["step"])
