@@ -11,14 +11,15 @@ again:
     pointer lost       `latest` is gone, as after a copy of only the folders
     bit flipped        one bit of rank 1's optimizer states in the newest checkpoint
 
-Right is: exit code 0, and the weights of the uninterrupted run bit by bit. `--quick` records
-nothing.
+Right is: exit code 0, no step repeated that a sound checkpoint holds, and the weights of the
+uninterrupted run bit by bit. `--quick` records nothing.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PLAIN = Path(__file__).with_name("plain_deepspeed.py")
 STEPS, EVERY = 12, 4
 FATAL_SAVE = "FATAL_SAVE"  # which of its parts of checkpoints rank 1 dies at
-FAULTS = ("death in a save", "pointer lost", "bit flipped")
+FAULTS = {"death in a save": 4, "pointer lost": 8, "bit flipped": 4}  # and the newest sound step
+BEGAN = re.compile(r"^begins at step (\d+)|^step +(\d+)/", re.M)  # after so many, or with this one
 # Python imports a module of this name at its start: it waits for torch, then changes its `save`.
 FATAL = f"""
 import os, signal, sys, threading, time
@@ -81,6 +83,8 @@ local_window = 16
 total_tokens = {tokens}
 global_batch_size = 8
 micro_batch_size = 4
+[track]
+interval_steps = 1
 [checkpoint]
 interval_steps = {every}
 [engine]
@@ -165,15 +169,15 @@ def main() -> None:
         (folder / "fatal").mkdir()
         (folder / "fatal/sitecustomize.py").write_text(FATAL)
         rows = [row for system in (Ours(), Plain()) for row in tried(system, folder)]
-    table = Table("fault", "system", "exit code", "weights as without it", "said")
+    table = Table("fault", "system", "exit code", "began after", "weights as without it", "said")
     for row in rows:
-        table.add_row(row["fault"], row["system"], str(row["exit_code"]),
+        table.add_row(row["fault"], row["system"], str(row["exit_code"]), str(row["began_after"]),
                       "yes" if row["is_same"] else "no", escape(row["said"]))  # fmt: skip
     Console(width=160).print(table)
     if not told.quick:
         right = {row["system"]: 0 for row in rows}
         for row in rows:
-            right[row["system"]] += row["is_same"]
+            right[row["system"]] += row["is_right"]
         figures = {f"{system} right of {len(FAULTS)}": float(n) for system, n in right.items()}
         print(record.write("reliability_vs_deepspeed", figures, rows))
 
@@ -192,10 +196,19 @@ def tried(system: Ours | Plain, folder: Path) -> list[dict[str, Any]]:
         code, said = system.run(place)
         found = system.result(place)
         rows.append({
-            "fault": fault, "system": system.name, "exit_code": code,
+            "fault": fault, "system": system.name, "exit_code": code, "began_after": began(said),
             "is_same": code == 0 and found == wanted, "said": telling(said.splitlines()),
         })  # fmt: skip
+        rows[-1]["is_right"] = rows[-1]["is_same"] and began(said) == FAULTS[fault]
     return rows
+
+
+def began(said: str) -> int | None:
+    """The last step that a start did not do again; None if it did not come so far."""
+    found = BEGAN.search(said)
+    if found is None:
+        return None
+    return int(found[1]) if found[1] else int(found[2]) - 1
 
 
 def fresh(system: Ours | Plain, folder: Path) -> Path:
