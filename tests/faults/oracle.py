@@ -29,6 +29,7 @@ OUTCOMES = frozenset((0, 2, 3, 4, 5, 6, 7, 8, 75, 130))  # docs/exit-codes.md
 GRACE_SECONDS = 60.0  # for processes that are about to end
 SHARED_MEMORY = Path("/dev/shm")
 PR_SET_CHILD_SUBREAPER = 36
+CACHE_OF_TORCH = "torchinductor_"  # and the user's name: made by an import, kept for later ones
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,11 @@ class Traces:
             processes,
             frozenset(ports),
             frozenset(path.name for path in SHARED_MEMORY.iterdir()),
-            frozenset(path.name for path in Path(tempfile.gettempdir()).iterdir()),
+            frozenset(
+                path.name
+                for path in Path(tempfile.gettempdir()).iterdir()
+                if not path.name.startswith(CACHE_OF_TORCH)
+            ),
         )
 
 
