@@ -29,7 +29,7 @@ def planned(recipe: Path | None, hostfile: Path | None, slurm: bool) -> Iterator
         with of_slurm(asked) as plan:
             yield plan
     elif hostfile is not None:
-        named = None if found is None else getattr(found.launch, "environment_file", None)
+        named = None if found is None else found.launch.environment_file
         yield of_hostfile(hostfile, named, asked)
     else:
         slots = None if found is None else found.launch.ranks

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.slurm import containers, directives
+from launch.stage_process import RANKED
 from runtime import starting
 from runtime.config import Recipe
 from runtime.errors import RecipeError
@@ -21,7 +22,6 @@ from runtime.recipe import to_toml
 
 EVALUATE = "evaluate"
 STAGES = ("data_prep", "pretrain", "finetune", EVALUATE)
-RANKED = ("pretrain", "finetune")
 SHARED = Path(__file__).with_name("job.sh")
 SUBMIT = "submit.sh"
 JOBS = "jobs.json"
