@@ -21,11 +21,14 @@ quickstart: $(STAMP)
 	$(BIN)/textmill run $(QUICKSTART)
 
 test: check
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile \
+		--no-loadscope-reorder --durations=20 --durations-min=20
 
-# The long set of faults: whole grids of what `make test` takes samples of.
+# The long set of faults: whole grids of what `make test` takes samples of. How each case ended is
+# kept in tests/faults/soak.json.
 soak: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 -m soak tests/faults tests/launch
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 -m soak -p tests.soak_record \
+		tests/data_prep tests/faults tests/launch
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

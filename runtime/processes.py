@@ -83,6 +83,14 @@ def joined(recipe: config.Recipe, stage: str) -> Iterator[None]:
             watching.watched(recipe.watchdog, ranks, folder, is_launched),
         ):
             yield
+    except RuntimeError as error:
+        if not is_broken(error):
+            raise
+        # Later ones are the watchdog's, which knows who is lost.
+        raise LostRankError(
+            f"communication with the other ranks broke while they met "
+            f"({watching.first_line(error)}); run again"
+        ) from error
     finally:
         stop()
 

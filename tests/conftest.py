@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def root() -> Path:
     """The project's folder."""
     return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most long tests come first: the last to end is then a short one."""
+    long = Counter(
+        item.path
+        for item in items
+        if item.get_closest_marker("distributed") or item.get_closest_marker("slow")
+    )
+    items.sort(key=lambda item: -long[item.path])

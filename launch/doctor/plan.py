@@ -27,6 +27,15 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Step:
+    """How a step of SLURM comes to its Python, as `[slurm]` says."""
+
+    setup: tuple[str, ...] = ()  # lines of bash before it
+    options: tuple[str, ...] = ()  # of srun, for a container that it makes
+    prefix: tuple[str, ...] = ()  # a command that enters a container
+
+
+@dataclass(frozen=True)
 class Job:
     """What a recipe asks for."""
 
@@ -51,6 +60,7 @@ class Plan:
     reached: Reached = "here"
     folder: str = field(default_factory=os.getcwd)  # from which ranks are started
     python: str = sys.executable
+    step: Step = field(default_factory=Step)
     environment: dict[str, str] = field(default_factory=dict)  # that ranks get on every host
     job: Job | None = None
     allocation: str | None = None  # SLURM job in which steps are started
@@ -71,6 +81,12 @@ class Plan:
         slots = [host.slots for host in self.hosts]
         return None if None in slots else sum(slot or 0 for slot in slots)
 
+    @property
+    def variables(self) -> str:
+        """Where a user sets variables of ranks, in words."""
+        places = {"here": "the environment", "ssh": "the environment file", "srun": "slurm.setup"}
+        return places[self.reached]
+
     def slots(self, name: str) -> int | None:
         return next(host.slots for host in self.hosts if host.name == name)
 
@@ -84,7 +100,8 @@ class Plan:
         if job is not None:
             job = Job(**job | {"batches": tuple(Batch(**batch) for batch in job["batches"])})
         hosts = tuple(Host(**host) for host in found["hosts"])
-        return cls(**{**found, "hosts": hosts, "job": job})
+        step = Step(**{name: tuple(words) for name, words in found["step"].items()})
+        return cls(**{**found, "hosts": hosts, "step": step, "job": job})
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ class Place:
         return self.output / "slurm"
 
     @property
+    def folders(self) -> list[Path]:
+        """What a container has to be given."""
+        return list(dict.fromkeys([self.work, self.output]))
+
+    @property
     def logs(self) -> Path:
         return self.output / "logs" / "slurm"
 
@@ -124,16 +129,21 @@ def variables(recipe: Recipe, place: Place) -> dict[str, str]:
 def call(recipe: Recipe, stage: str, place: Place) -> list[str]:
     """The lines that run the stage."""
     table = recipe.slurm
-    folders = list(dict.fromkeys([place.work, place.output]))
     has_gpus = table.gpus_per_node > 0 and stage in RANKED
-    options = containers.srun_options(table.container, folders, place.work)
+    inside = table.container, place.folders, place.work
+    options = containers.srun_options(*inside)
     words = [
-        *containers.prefix(table.container, folders, place.work, has_gpus),
-        table.python or ("python3" if table.container else sys.executable),
+        *containers.prefix(*inside, has_gpus),
+        interpreter(recipe),
         *program(recipe, stage, place),
     ]
     function = "run_ranks" if stage in RANKED else "run_alone"
     return [shlex.join([function, stage, *options, "--"]) + " \\", f"    {shlex.join(words)}"]
+
+
+def interpreter(recipe: Recipe) -> str:
+    """Python on the nodes, or in the container."""
+    return recipe.slurm.python or ("python3" if recipe.slurm.container else sys.executable)
 
 
 def program(recipe: Recipe, stage: str, place: Place) -> list[str]:

@@ -5,10 +5,9 @@ benchmarks/exactly_once.py does the same a hundred times with real text.
 
 import importlib
 import os
-import random
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +22,9 @@ from runtime import recipe as recipes
 from tests.data_prep.conftest import ROOT, content, write_corpus_recipe
 
 PUBLISHING = ("replace", "rename", "unlink", "rmdir")  # what changes names in a file system
-SEEDS = (0, 1, 2, 3, 4, 5)  # of the rounds
+SEEDS = range(6)  # of the rounds
+STEPS = range(60)  # of publishing
+SOME_STEPS = (0, 1, 4, 9, 17, 40)
 
 
 class Stopped(BaseException):
@@ -51,14 +52,17 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments(kills: ModuleType, recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeds", [SEEDS[:2], pytest.param(SEEDS[2:], marks=pytest.mark.soak)])
+def test_kills_at_random_moments(
+    seeds: Sequence[int], kills: ModuleType, recipe: Path, tmp_path: Path
+) -> None:
     clean = kills.clean_builds(recipe, tmp_path, "clean", (1, 3))
     done = 0
-    for seed in SEEDS:
+    for seed in seeds:
         found = kills.killed_round(tmp_path / "round", "tiny", clean, seed, 2)
         assert found["differs"] == [], found
         done += len(found["kills"])
-    assert done >= len(SEEDS) // 2
+    assert done >= len(seeds) // 2
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +80,11 @@ def almost_published(recipe: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("steps", [SOME_STEPS, pytest.param(STEPS, marks=pytest.mark.soak)])
 def test_an_end_at_any_step_of_publishing(
-    recipe: Path, almost_published: tuple[Path, Path], tmp_path: Path
+    steps: Sequence[int], recipe: Path, almost_published: tuple[Path, Path], tmp_path: Path
 ) -> None:
     almost, clean = almost_published
-    steps = [*range(12), *sorted(random.Random(0).sample(range(12, 60), 6))]
     for step in steps:
         output = f'output="{tmp_path}/{step}"'
         shutil.copytree(almost, tmp_path / str(step))

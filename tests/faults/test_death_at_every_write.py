@@ -11,7 +11,7 @@ import logging
 import random
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -135,6 +135,7 @@ def test_death_at_one_call_of_a_save(
 def test_death_at_every_call_of_a_save(
     zero_stage: int,
     rank: int,
+    record_property: Callable[[str, object], None],
     prepared: Path,
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -155,4 +156,5 @@ def test_death_at_every_call_of_a_save(
     assert rank == 1 or {"mkdir", "rename", "unlinkat"} <= names
     assert len(lines) >= FEWEST[rank]
     calls = [(rank, number + 1) for number in range(len(lines))]
+    record_property("faults", len(calls))
     die_at(zero_stage, calls, prepared, tmp_path, tmp_path_factory, monkeypatch)

@@ -8,7 +8,7 @@ a night goes on from the stop before it, so each stop also tests the resume from
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals
@@ -159,8 +159,13 @@ def test_a_scheduler_that_repeats_its_signal_to_the_launcher_destroys_nothing(
 @pytest.mark.parametrize("target", ["one", "all"])
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_every_moment_of_pretraining(
-    number: Signals, target: Target, straight: Path, workplace: Path
+    number: Signals,
+    target: Target,
+    straight: Path,
+    workplace: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
+    record_property("faults", len(PRETRAIN))
     a_night(workplace, "pretrain", [(stop, How(number, target)) for stop in PRETRAIN])
     assert_same(workplace, straight, "pretrain")
     same(workplace, straight)
@@ -170,8 +175,13 @@ def test_every_moment_of_pretraining(
 @pytest.mark.parametrize("target", ["one", "all"])
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_every_moment_of_fine_tuning(
-    number: Signals, target: Target, tuned: Path, untuned: Path
+    number: Signals,
+    target: Target,
+    tuned: Path,
+    untuned: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
+    record_property("faults", len(FINETUNE))
     a_night(untuned, "finetune", [(stop, How(number, target)) for stop in FINETUNE])
     assert_same(untuned, tuned, "finetune")
 

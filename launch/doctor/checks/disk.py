@@ -45,7 +45,7 @@ def judge(seen: Mapping[str, Seen], plan: Plan) -> Iterator[Finding]:
         )
         if not is_same:
             yield from judge_room(
-                host, found.temporary, TEMPORARY_BYTES, "another TMPDIR in the environment file"
+                host, found.temporary, TEMPORARY_BYTES, f"another TMPDIR in {plan.variables}"
             )
 
 

@@ -31,6 +31,6 @@ def judge(seen: Mapping[str, Seen], plan: Plan) -> Iterator[Finding]:
             yield fault(
                 host,
                 f"Python reads text as {found.text} and file names as {found.names} there",
-                "set `LC_ALL=C.UTF-8` (or `PYTHONUTF8=1`) in the environment file, and unset "
+                f"set `LC_ALL=C.UTF-8` (or `PYTHONUTF8=1`) in {plan.variables}, and unset "
                 "PYTHONUTF8=0 and PYTHONCOERCECLOCALE=0",
             )

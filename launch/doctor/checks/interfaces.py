@@ -37,9 +37,7 @@ def judge(seen: Mapping[str, Seen], plan: Plan) -> Iterator[Finding]:
         for variable, value in found.chosen.items():
             others = [name for name in sorted(found.interfaces) if name != LOOPBACK]
             named = matching(variable, value, list(found.interfaces))
-            fix = (
-                f"set {variable} in the environment file to one of: {', '.join(others) or LOOPBACK}"
-            )
+            fix = f"set {variable} in {plan.variables} to one of: {', '.join(others) or LOOPBACK}"
             if not named:
                 yield fault(host, f"{variable}={value}, but there is no such interface", fix)
             elif not any(found.interfaces[name] for name in named):

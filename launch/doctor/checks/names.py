@@ -53,7 +53,7 @@ def judge(seen: Mapping[str, Seen], plan: Plan) -> Iterator[Finding]:
             yield fault(
                 host,
                 f"its own name {found.hostname} {leads}, so the other ranks would not reach it",
-                f"set {VARIABLE} in the environment file (see `ip -brief address`), or give "
+                f"set {VARIABLE} in {plan.variables} (see `ip -brief address`), or give "
                 f"{found.hostname} its network address in /etc/hosts there",
             )
         for name, leads_to in found.names.items():

@@ -6,13 +6,19 @@ from collections.abc import Iterator, Mapping
 
 from launch.doctor.conversation import Opening
 from launch.doctor.finding import Finding, fault, warning
+from launch.doctor.opening import SETUP_FAILED
 from launch.doctor.party import OPEN_SECONDS, Party
 from launch.doctor.plan import Plan
 
 SLOW_SECONDS = 10.0
 TRUST = "ssh-keyscan -H {host} >> ~/.ssh/known_hosts"
-# What ssh says, what it means, what to do; the first that fits.
-SSH = (
+# What ssh or srun says, what it means, what to do; the first that fits.
+SAID = (
+    (
+        f"{SETUP_FAILED}.",
+        "a line of slurm.setup fails there",
+        "correct it in the recipe; see what it says by `srun --nodelist={host} bash -c '...'`",
+    ),
     (
         "IDENTIFICATION HAS CHANGED",
         "its ssh host key is another than the one known here",
@@ -99,20 +105,23 @@ def failed(host: str, opening: Opening, plan: Plan) -> Finding:
         "first": plan.first,
     }
     text = opening.error or ""
-    for pattern, what, fix in SSH:
+    for pattern, what, fix in SAID:
         if re.search(pattern, text):
             return fault(host, f"{what.format(**names)} ({last_line(text)})", fix.format(**names))
     if opening.exit_code is None:
         return fault(
             host,
             f"nothing came from it within {OPEN_SECONDS:.0f} s",
-            f"see what `ssh -v {host} {plan.python} -V` waits for; if for SSH2_MSG_KEX, give all "
-            "interfaces and switches the same MTU",
+            f"see what `srun --nodelist={host} {plan.python} -V` waits for"
+            if plan.reached == "srun"
+            else f"see what `ssh -v {host} {plan.python} -V` waits for; if for SSH2_MSG_KEX, give "
+            "all interfaces and switches the same MTU",
         )
+    way = f"srun --nodelist={host}" if plan.reached == "srun" else f"ssh {host}"
     return fault(
         host,
         f"the probe ended with exit code {opening.exit_code} ({last_line(text)})",
-        f"see what `ssh {host} {plan.python} -m launch.doctor.probe` says",
+        f"see what `{way} {plan.python} -m launch.doctor.probe` says",
     )
 
 

@@ -60,5 +60,5 @@ def judge(seen: Mapping[str, Seen], plan: Plan) -> Iterator[Finding]:
                 host,
                 f"`import {module}` finds {place}, which is not the installed one",
                 "rename it, or take its folder out of PYTHONPATH (unset PYTHONPATH in ~/.bashrc "
-                "and in the environment file)",
+                f"and in {plan.variables})",
             )

@@ -50,6 +50,6 @@ def judge(seen: Mapping[str, Seen], plan: Plan) -> Iterator[Finding]:
             yield warning(
                 host,
                 f"{found.temporary} is mounted noexec: torch.compile and Triton fail there",
-                f"`mount -o remount,exec {found.temporary}` on it, or set TMPDIR in the "
-                "environment file",
+                f"`mount -o remount,exec {found.temporary}` on it, or set TMPDIR in "
+                f"{plan.variables}",
             )

@@ -70,7 +70,7 @@ def judge(seen: Mapping[str, Seen], plan: Plan) -> Iterator[Finding]:
             yield warning(
                 host,
                 f"a proxy is asked for {', '.join(found.proxied)}, which it cannot reach",
-                f"add `NO_PROXY={','.join(found.proxied)}` to the environment file",
+                f"add `NO_PROXY={','.join(found.proxied)}` to {plan.variables}",
             )
     yield from judge_visible(seen)
 

@@ -304,6 +304,17 @@ def test_secrets_of_the_environment_stay_out_of_command_lines(two: Network) -> N
     assert "hf_secret" not in str(plan.to_json())
 
 
+def test_a_variable_that_the_launcher_forwards(
+    two: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From here, where it is right, to hosts, where it is not."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth77")
+    found = examined(two, "--only", "interfaces")
+    assert [(line.level, line.check) for line in found.lines] == [("fault", "interfaces")]
+    assert found.lines[0].where == "node-a, node-b"
+    assert found.lines[0].what == "GLOO_SOCKET_IFNAME=eth77, but there is no such interface"
+
+
 @pytest.mark.soak
 def test_a_slow_link_is_named(tmp_path: Path) -> None:
     """One host of three sends at 40 Mbit/s."""

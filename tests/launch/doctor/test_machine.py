@@ -59,7 +59,7 @@ def test_an_interface_that_does_not_exist(tmp_path: Path, variable: str) -> None
     found = doctor(folder=tmp_path, environment={variable: "eth77"})
     line = found.only("fault", "interfaces")
     assert line.what == f"{variable}=eth77, but there is no such interface"
-    assert f"set {variable} in the environment file to one of: " in line.fix
+    assert f"set {variable} in the environment to one of: " in line.fix
 
 
 def test_an_interface_that_is_down(tmp_path: Path) -> None:

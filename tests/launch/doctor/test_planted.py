@@ -28,6 +28,8 @@ PLANTED: dict[str, list[Callable[..., None]]] = {
         hosts.test_no_python_there,
         hosts.test_no_textmill_there,
         hosts.test_a_login_that_talks,
+        slurm.test_a_python_that_is_not_on_the_nodes,
+        slurm.test_a_line_of_the_setup_that_fails,
         software.test_a_python_that_is_too_old,
     ],
     "bandwidth": [hosts.test_a_slow_link_is_named],
@@ -52,6 +54,8 @@ PLANTED: dict[str, list[Callable[..., None]]] = {
     "interfaces": [
         machine.test_an_interface_that_does_not_exist,
         machine.test_an_interface_that_is_down,
+        hosts.test_a_variable_that_the_launcher_forwards,
+        slurm.test_a_variable_of_the_setup,
     ],
     "jit_locks": [machine.test_the_lock_of_a_killed_build],
     "leftovers": [machine.test_a_rank_without_its_launcher],

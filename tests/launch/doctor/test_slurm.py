@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from launch.doctor.opening import command
+from launch.doctor.plan import Host, Plan, Step
+from launch.doctor.probe import MODULE
 from tests.launch.doctor.examined import Line, Report, doctor, recipe
 from tests.ranks import wait_for
 from tests.slurm_cluster import Cluster, is_idle
@@ -127,6 +130,56 @@ def test_a_partition_that_does_not_exist(slurm: Cluster, tmp_path: Path) -> None
     assert lines[0].level == "fault"
     assert lines[0].what.startswith("it does not exist (")
     assert "`sinfo --summarize`" in lines[0].fix
+
+
+def test_a_python_that_is_not_on_the_nodes(slurm: Cluster, tmp_path: Path) -> None:
+    asked = "[launch]", '[slurm]\npython = "/opt/none/bin/python"\n\n[launch]'
+    recipe(tmp_path, tmp_path / "runs", asked)
+    (line,) = own(examined(slurm, tmp_path, "small.toml", "--only", "slurm", "reach"))
+    assert (line.level, line.check, line.where) == ("fault", "reach", "n1")
+    assert line.what.startswith("this Python does not start there (")
+    assert line.fix == (
+        "install the same environment at /opt/none/bin/python on it, or share that folder"
+    )
+
+
+def test_a_line_of_the_setup_that_fails(slurm: Cluster, tmp_path: Path) -> None:
+    asked = "[launch]", '[slurm]\nnodes = 1\nsetup = ["true", "module load none"]\n\n[launch]'
+    recipe(tmp_path, tmp_path / "runs", asked)
+    (line,) = own(examined(slurm, tmp_path, "small.toml", "--only", "slurm", "reach"))
+    assert (line.level, line.check) == ("fault", "reach")
+    assert line.what == (
+        "a line of slurm.setup fails there (textmill: slurm.setup failed at module load none)"
+    )
+    assert line.fix.startswith("correct it in the recipe")
+
+
+def test_a_variable_of_the_setup(slurm: Cluster, tmp_path: Path) -> None:
+    """The lines of the recipe are run on the nodes before the probe."""
+    lines = '[slurm]\nnodes = 1\nsetup = ["export GLOO_SOCKET_IFNAME=eth77"]\n\n[launch]'
+    recipe(tmp_path, tmp_path / "runs", ("[launch]", lines))
+    (line,) = own(examined(slurm, tmp_path, "small.toml", "--only", "slurm", "interfaces"))
+    assert (line.level, line.check) == ("fault", "interfaces")
+    assert line.what == "GLOO_SOCKET_IFNAME=eth77, but there is no such interface"
+    assert line.fix.startswith("set GLOO_SOCKET_IFNAME in slurm.setup to one of: ")
+
+
+def test_steps_in_containers() -> None:
+    """As `textmill run` starts ranks in them: pyxis by srun, apptainer on the node."""
+    hosts, setup = (Host("n1", 1),), ("module load x",)
+    pyxis = Step(setup, options=("--container-image=i",))
+    started = command(Plan(hosts, "srun", python="python3", step=pyxis), "n1")
+    assert started[:2] == ["bash", "-c"]
+    assert started[started.index("setup") + 1] == "srun"
+    assert started[-5:] == ["--container-image=i", "python3", "-u", "-m", MODULE]
+
+    apptainer = Step(setup, prefix=("apptainer", "exec", "i.sif"))
+    started = command(Plan(hosts, "srun", python="python3", step=apptainer), "n1")
+    assert started[0] == "srun"
+    assert started[started.index("setup") + 1 :] == [
+        *("apptainer", "exec", "i.sif"),
+        *("python3", "-u", "-m", MODULE),
+    ]
 
 
 def test_without_slurm(tmp_path: Path) -> None:

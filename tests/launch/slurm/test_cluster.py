@@ -1,9 +1,11 @@
 """Chains of jobs on a real cluster of two nodes on this machine (tests/slurm_cluster.py)."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from runtime import run_lock
 from tests.conftest import ROOT
 from tests.launch import tiny
 from tests.pretrain import runs
-from tests.ranks import wait_for
+from tests.ranks import run_ranks, wait_for
 from tests.slurm_cluster import Cluster, slurm  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
@@ -38,6 +40,9 @@ CHANGED = {
     "interval_steps = 2": "interval_steps = 1",
 }
 END_SECONDS = 240.0
+# How long the first start of each stage takes at least, about.
+STAGE_SECONDS = {"data_prep": 15.0, "pretrain": 20.0, "finetune": 15.0}
+RESULTS = ("data/train/index.bin", "finetune/mood/export/model.safetensors")
 
 
 @pytest.fixture
@@ -76,6 +81,14 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     runs.finished(folder, 2)
     return folder
+
+
+@pytest.fixture(scope="module")
+def whole(straight: Path) -> Path:
+    """The same folder after two ranks here have fine-tuned, too."""
+    done = run_ranks(["-m", "finetune", "recipe.toml"], 2, straight)
+    assert done.exit_codes == [0, 0], done.text
+    return straight
 
 
 def textmill(folder: Path, *words: str) -> tuple[int, str]:
@@ -159,12 +172,32 @@ def test_a_chain_stopped_in_its_middle_is_the_local_run(
 
 
 @pytest.mark.soak
-def test_a_job_that_slurm_queues_again_loses_no_step(
-    cluster: Cluster, straight: Path, tmp_path: Path
+@pytest.mark.parametrize("seed", range(3))
+def test_three_random_requeues_over_a_chain_change_nothing(
+    seed: int, cluster: Cluster, whole: Path, tmp_path: Path
 ) -> None:
+    """Each of the long stages is queued again once, at an instant drawn from a seed."""
+    rng = random.Random(seed)
     folder = write(tmp_path / "work")
-    run_interrupted(folder, lambda job: cluster.run("scontrol", "requeue", job))
-    runs.assert_same(folder, straight)
+    submitted = submit(folder)
+    for stage, seconds in STAGE_SECONDS.items():
+        job = submitted[stage]
+        wait_for(
+            lambda job=job: state_of(cluster, job) == "RUNNING", f"{stage} to run", END_SECONDS
+        )
+        time.sleep(rng.uniform(0, seconds))
+        cluster.run("scontrol", "requeue", job)
+    states = wait_for_end(folder)
+    assert set(states.values()) <= {"COMPLETED", jobs.FORGOTTEN}, logs(folder)
+    runs.assert_same(folder, whole)
+    for name in RESULTS:
+        assert (folder / "run" / name).read_bytes() == (whole / "run" / name).read_bytes(), name
+    assert (folder / "run/report.html").is_file()
+
+
+def state_of(cluster: Cluster, job: str) -> str:
+    shown = cluster.run("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}")
+    return shown.split()[0] if shown.strip() else ""
 
 
 @pytest.mark.soak
