@@ -17,10 +17,12 @@ from launch.hosts.environment_file import OF_A_RANK
 from runtime import starting
 
 FIRST_PORT, NUM_PORTS = 20000, 12000
-# A rank that was told to stop ends with 75, for which srun would kill those still closing files.
+# Ranks of one node need no name of it. A rank that was told to stop ends with 75, for which srun
+# would kill those still closing files.
 STEP = (
-    'trap : USR1 TERM; export MASTER_ADDR="$(scontrol show hostnames "$SLURM_STEP_NODELIST" '
-    '| sed -n 1p)"; code=0; "$@" || code=$?; [ "$code" -eq 75 ] && exit 0; exit "$code"'
+    'trap : USR1 TERM; export MASTER_ADDR=127.0.0.1; if [ "$SLURM_STEP_NUM_NODES" -gt 1 ]; then '
+    'MASTER_ADDR="$(scontrol show hostnames "$SLURM_STEP_NODELIST" | sed -n 1p)"; fi; '
+    'code=0; "$@" || code=$?; [ "$code" -eq 75 ] && exit 0; exit "$code"'
 )
 
 

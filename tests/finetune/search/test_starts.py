@@ -78,14 +78,18 @@ def test_a_step_of_an_allocation() -> None:
 
 
 @pytest.mark.parametrize(("code", "seen"), [(0, 0), (75, 0), (3, 3)])
-def test_a_task_that_saved_is_no_failure_of_its_step(tmp_path: Path, code: int, seen: int) -> None:
+@pytest.mark.parametrize(("nodes", "address"), [(1, "127.0.0.1"), (2, "n1")])
+def test_a_task_that_saved_is_no_failure_of_its_step(
+    tmp_path: Path, code: int, seen: int, nodes: int, address: str
+) -> None:
     scontrol = tmp_path / "scontrol"
     scontrol.write_text("#!/bin/sh\nprintf 'n1\\nn2\\n'\n")
     scontrol.chmod(0o755)
     program = ["bash", "-c", starts.STEP, "trial", "sh", "-c", f'echo "$MASTER_ADDR"; exit {code}']
     done = subprocess.run(
         program,
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_STEP_NODELIST": "n[1-2]"},
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_STEP_NODELIST": "n[1-2]",
+             "SLURM_STEP_NUM_NODES": str(nodes)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout) == (seen, "n1\n")
+    assert (done.returncode, done.stdout) == (seen, f"{address}\n")
