@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from finetune.config import Recipe
+from finetune.heads import num_left_out
 from finetune.task import Training
 from pretrain.batches import Batches
 from pretrain.evaluate import Evaluation
@@ -64,6 +65,7 @@ def fit(
     every = max(1, steps_per_epoch // table.evaluations_per_epoch)
     identity = {
         **trainable.identity,
+        "num_parameters": engine.num_parameters(),
         "engine": {"precision": recipe.engine.precision},
         "optimizer": recipe.optimizer.model_dump(mode="json"),
         "guard": recipe.guard.model_dump(mode="json"),
@@ -99,7 +101,7 @@ def fit(
         "best_step": position.best_step,
         "steps_per_epoch": steps_per_epoch,
         "tokens": position.tokens,
-        "num_parameters": engine.num_parameters(),
+        "num_parameters": engine.num_parameters() + num_left_out(engine.module),
         "seconds": round(time.time() - started, 1),  # of the start that finished the run
     }
     return Fitted(engine, position, training)

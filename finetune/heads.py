@@ -7,7 +7,8 @@ recipe or serving an ONNX model must not.
 # B windows  T tokens  L labels  N scored outputs
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedModel,
 )
+from transformers.integrations import is_deepspeed_zero3_enabled
 
+from finetune import used_rows
 from finetune.collate import collate
 from finetune.losses import SummedLoss
 from finetune.packed import Packing, pack, use_attention, wants_steady_shapes
 from finetune.task import Loss, Window
+from finetune.used_rows import UsedRows
 from pretrain.model.dropout import use_cheap_dropout
+from pretrain.model.embeddings import whole
 from runtime.errors import DataError, RecipeError
 
 log = logging.getLogger("textmill")
@@ -49,10 +54,13 @@ class Objective(nn.Module):
         head: str,
         loss: Loss,
         extra: Mapping[str, Any] | None = None,
+        rows: UsedRows | None = None,
     ) -> None:
-        """`extra` goes with the inputs of every forward, to whatever module this one is part of."""
+        """`extra` goes with the inputs of every forward, to whatever module this one is part of;
+        `rows` is what the model has of its embedding."""
         super().__init__()
         self.model = model
+        self.rows = rows
         use_cheap_dropout(model)
         self.head = head
         self.extra = dict(extra or {})
@@ -74,12 +82,27 @@ class Objective(nn.Module):
         if self.is_packed:
             assert self.packing is not None
             is_steady = wants_steady_shapes(self.model)
-            return {**pack(windows, self.packing.first_position, is_steady), **self.extra}
-        pad_id = self.model.config.pad_token_id or 0
-        arrays = collate(windows, self.head, pad_id)
-        found = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        found["lengths"] = torch.tensor([size for window in windows for size in window.chain_sizes])
+            found = pack(windows, self.packing.first_position, is_steady)
+        else:
+            arrays = collate(windows, self.head, self.model.config.pad_token_id or 0)
+            found = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            found["lengths"] = torch.tensor(
+                [size for window in windows for size in window.chain_sizes]
+            )
+        if self.rows is not None:
+            found["input_ids"] = self.rows.places(found["input_ids"])
         return {**found, **self.extra}
+
+    @contextmanager
+    def exported(self, state: Mapping[str, Tensor] | None) -> Iterator[Mapping[str, Tensor] | None]:
+        """The model's parameters by name as an export has them, from those of the training; inside
+        the block the model has the shape that fits them."""
+        if self.rows is None:
+            yield state
+            return
+        whole = None if state is None else self.rows.restored(self.model, state)
+        with self.rows.hidden(self.model):
+            yield whole
 
     def forward(
         self, positions: Tensor, targets: Tensor, lengths: Tensor, **inputs: Any
@@ -94,6 +117,30 @@ class Objective(nn.Module):
             scored = logits.index_select(0, positions)
         scored = scored.float()
         return self.loss(scored, targets, lengths), scored
+
+
+def build_for(
+    folder: Path, head: str, labels: Sequence[str], is_random: bool, windows: Iterable[Window]
+) -> tuple[PreTrainedModel, UsedRows | None]:
+    """The model of a task as `build` makes it, with an embedding of the tokens of these windows,
+    and those; None if it has the whole embedding.
+
+    A model that is built in shards cannot lose rows, so every rank reads it whole first.
+    """
+    with whole():
+        model = build(folder, head, labels, is_random)
+    rows = used_rows.of(model, windows)
+    if not is_deepspeed_zero3_enabled():
+        return model, rows
+    if rows is None:
+        return build(folder, head, labels, is_random), None
+    return rows.in_shards(model), rows
+
+
+def num_left_out(module: nn.Module) -> int:
+    """Parameters of the models inside that are not trained, since no text uses them."""
+    found = [part.rows for part in module.modules() if isinstance(part, Objective)]
+    return sum({id(rows): rows.num_left_out for rows in found if rows is not None}.values())
 
 
 def build(folder: Path, head: str, labels: Sequence[str], is_random: bool) -> PreTrainedModel:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from finetune.heads import Objective
@@ -66,12 +67,9 @@ def prove(engine: Engine, objective: Objective, windows: Sequence[Window]) -> tu
     """The largest difference to padded, relative to the largest logit, and the largest change of
     the even windows when the odd ones change, which must be 0."""
     packed = logits(engine, objective, windows)
-    vocab_size = objective.model.config.vocab_size
     changed = [
-        replace(window, input_ids=(window.input_ids + vocab_size // 2) % vocab_size)
-        if number % 2
-        else window
-        for number, window in enumerate(windows)
+        replace(window, input_ids=ids) if number % 2 else window
+        for number, (window, ids) in enumerate(zip(windows, other_ids(windows), strict=True))
     ]
     after = logits(engine, objective, changed)
     counts = [len(window.positions) for window in windows]
@@ -81,6 +79,15 @@ def prove(engine: Engine, objective: Objective, windows: Sequence[Window]) -> tu
     plain = logits(engine, objective, windows)
     objective.pack(True)
     return largest(packed - plain) / max(largest(plain), 1e-12), leak
+
+
+def other_ids(windows: Sequence[Window]) -> list[NDArray[np.int32]]:
+    """For every window others of the tokens that all windows have: a model need not know more."""
+    known = np.unique(np.concatenate([window.input_ids for window in windows]))
+    shift = len(known) // 2
+    return [
+        known[(np.searchsorted(known, window.input_ids) + shift) % len(known)] for window in windows
+    ]
 
 
 def logits(engine: Engine, objective: Objective, windows: Sequence[Window]) -> Tensor:

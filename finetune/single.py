@@ -1,9 +1,11 @@
 """One task as something to fit: its batches, its judge, its scores, its export."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from finetune import evaluation, heads, layers, proof
 from finetune.batches import LabelledBatches
@@ -11,7 +13,7 @@ from finetune.evaluation import Scored
 from finetune.fit import Trainable
 from finetune.prepare import Prepared
 from finetune.reports import pictures
-from finetune.task import Task
+from finetune.task import Task, Window
 from pretrain.batches import Batches
 from pretrain.evaluate import Evaluation
 from pretrain.export import Exporter
@@ -59,8 +61,16 @@ def trainable(prepared: Prepared, is_random: bool = False) -> Trainable:
 
 def objective(prepared: Prepared, is_random: bool) -> heads.Objective:
     """The task's model with its loss."""
-    model = heads.build(prepared.encoder.folder, prepared.plugin.HEAD, prepared.labels, is_random)
-    return heads.Objective(model, prepared.plugin.HEAD, prepared.loss)
+    head = prepared.plugin.HEAD
+    folder, windows = prepared.encoder.folder, windows_of(prepared)
+    model, rows = heads.build_for(folder, head, prepared.labels, is_random, windows)
+    return heads.Objective(model, head, prepared.loss, rows=rows)
+
+
+def windows_of(prepared: Prepared) -> Iterator[Window]:
+    """All that the model is given while it is trained, judged and scored."""
+    for encoded in prepared.encoded.values():
+        yield from encoded.windows
 
 
 def score(engine: Engine, prepared: Prepared, split: str) -> Scored:
@@ -86,9 +96,25 @@ def export(
     engine: Engine, prepared: Prepared, folder: Path, tokenizer: Path, facts: Mapping[str, Any]
 ) -> None:
     """Write the model as an ordinary `save_pretrained` folder. All ranks call it."""
-    module = engine.module
-    assert isinstance(module, heads.Objective)
-    Exporter(engine, module.model, "model.", tokenizer).write(folder, facts)
+    part = evaluation.whole(engine)
+    found = engine.full_parameters()
+    if found is not None:
+        own = "model."  # a loss has parameters too: a CRF's transitions
+        found = {k.removeprefix(own): v for k, v in found.items() if k.startswith(own)}
+    write(engine, part, found, folder, tokenizer, facts)
+
+
+def write(
+    engine: Engine,
+    part: heads.Objective,
+    parameters: Mapping[str, Tensor] | None,
+    folder: Path,
+    tokenizer: Path,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a task's model with these parameters, by its own names; those of rank 0 count."""
+    with part.exported(parameters) as state:
+        Exporter(engine, part.model, "", tokenizer).write_weights(state, folder, facts)
 
 
 def identity_of(prepared: Prepared, is_random: bool) -> dict[str, Any]:

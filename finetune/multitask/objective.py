@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from finetune import heads
+from finetune import heads, single
 from finetune.heads import Objective
 from finetune.multitask.prepare import Several
 from finetune.multitask.progress import Noted
@@ -128,16 +128,23 @@ def above_the_encoder(objective: Objective) -> list[nn.Module]:
 
 def build(several: Several, noted: Noted) -> Together:
     """The tasks' models on one encoder, with their losses."""
-    models = {
-        task.name: heads.build(several.encoder.folder, task.plugin.HEAD, task.labels, False)
+    windows = [window for task in several.tasks for window in single.windows_of(task)]
+    built = {
+        task.name: heads.build_for(
+            several.encoder.folder, task.plugin.HEAD, task.labels, False, windows
+        )
         for task in several.tasks
     }
+    models = {name: model for name, (model, _) in built.items()}
+    rows = built[several.names[0]][1]  # of the encoder that all use
     first, *others = models.values()
     for other in others:
         share_encoder(first, other)
     # Objectives after that: each watches the layers its model runs.
     parts = {
-        task.name: Objective(models[task.name], task.plugin.HEAD, task.loss, {"task": task.name})
+        task.name: Objective(
+            models[task.name], task.plugin.HEAD, task.loss, {"task": task.name}, rows
+        )
         for task in several.tasks
     }
     is_trained = several.table.weighting == "uncertainty"

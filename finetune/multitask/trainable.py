@@ -17,7 +17,6 @@ from finetune.prepare import Prepared
 from finetune.reports import pictures
 from pretrain.batches import Batches
 from pretrain.evaluate import Evaluation
-from pretrain.export import Exporter
 from runtime.engine import Engine
 from runtime.tracking import Tracker
 
@@ -135,11 +134,11 @@ def export(
     """Write a task's model, encoder included, as an ordinary `save_pretrained` folder. All ranks
     call it."""
     parts = together(engine)
-    model = parts.part(task.name).model
+    part = parts.part(task.name)
     parameters = engine.full_parameters()
     found = None if parameters is None else parameters_of(parts, task.name, parameters)
-    with whole(model):
-        Exporter(engine, model, "", tokenizer).write_weights(found, folder, facts)
+    with whole(part.model):
+        single.write(engine, part, found, folder, tokenizer, facts)
 
 
 def identity_of(several: Several) -> dict[str, Any]:

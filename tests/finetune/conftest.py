@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from finetune.tokenizer import Tokenizer
 from runtime import provenance
+from tests import debian
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [
@@ -199,3 +200,10 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
         return path
 
     return written
+
+
+@pytest.fixture(scope="session")
+def wordnet() -> None:
+    """WordNet on this machine."""
+    if not Path("/usr/share/wordnet/data.adj").is_file():
+        debian.install_or_skip(["wordnet-base"])

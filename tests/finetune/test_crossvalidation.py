@@ -131,6 +131,7 @@ def test_folds_of_other_settings_are_refused(finished: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.distributed
+@pytest.mark.usefixtures("wordnet")
 def test_a_fold_is_trained_with_the_operations_that_help_on_its_rows(
     finished: Path, tmp_path: Path
 ) -> None:

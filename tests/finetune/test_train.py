@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from finetune import predict
 from tests.ranks import ROOT, Finished, run_ranks, wait_for
@@ -91,6 +93,23 @@ def test_the_export_is_an_ordinary_model_folder(trained: Path) -> None:
     given, kept = trained / "encoder", folder
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (kept / name).read_bytes() == (given / name).read_bytes()
+
+
+def test_tokens_that_no_text_holds_keep_their_embeddings(trained: Path) -> None:
+    before, after = (
+        embeddings(trained / name) for name in ("encoder", "run/finetune/people/export")
+    )
+    is_kept = (before == after).all(dim=1)
+    assert 0 < int(is_kept.sum()) < len(before)
+    report = json.loads((trained / "run/finetune/people/report.json").read_text())
+    assert report["training"]["num_parameters"] > before.numel()
+
+
+def embeddings(folder: Path) -> torch.Tensor:
+    """(V, D) of an encoder or of a model."""
+    found = load_file(folder / "model.safetensors")
+    (name,) = (name for name in found if name.endswith("word_embeddings.weight"))
+    return found[name]
 
 
 def test_torch_and_onnx_predict_the_same_in_input_order(trained: Path) -> None:

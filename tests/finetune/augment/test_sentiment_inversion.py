@@ -6,21 +6,15 @@ import pytest
 
 from finetune.texts.labelled_text import Row
 from runtime.errors import DataError
-from tests import debian
 from tests.finetune.augment.conftest import copies_of
 
+pytestmark = pytest.mark.usefixtures("wordnet")
 GOOD = ["a good film", "good and long", "it is great", "great fun", "a beautiful old story"]
 BAD = ["a bad film", "bad and long", "it is awful", "an ugly old story", "no fun"]
 TRAIN = [
     *(Row((text,), "positive", i) for i, text in enumerate(GOOD * 5)),
     *(Row((text,), "negative", i) for i, text in enumerate(BAD * 5)),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def wordnet() -> None:
-    if not Path("/usr/share/wordnet/data.adj").is_file():
-        debian.install_or_skip(["wordnet-base"])
 
 
 def inverted(text: str, label: str, **fields: object) -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ from finetune.tasks.classification import Prediction
 from runtime import processes, recipe
 from runtime.errors import DataError, RecipeError
 
+pytestmark = pytest.mark.usefixtures("wordnet")
 COPYCAT = '''
 """Yields the texts it is told, whatever the row is."""
 from dataclasses import replace

@@ -9,7 +9,6 @@ from finetune.augmentation import edits, lexicon
 from finetune.augmentation.edits import Word
 from finetune.ner import tagged_text
 from finetune.ner.tags import Span
-from tests import debian
 
 
 @pytest.fixture
@@ -50,9 +49,8 @@ def test_some_are_at_least_one() -> None:
     assert lexicon.some(places, 1.0, Random(0)) == places
 
 
+@pytest.mark.usefixtures("wordnet")
 def test_wordnet_gives_content_words_only() -> None:
-    if not Path("/usr/share/wordnet/data.noun").is_file():
-        debian.install_or_skip(["wordnet-base"])
     source = lexicon.opened(None, lexicon.WORDNET)
     assert "doctor" in source.lookup("Physician")
     assert source.lookup("but") == ()

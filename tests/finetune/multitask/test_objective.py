@@ -61,9 +61,10 @@ def test_an_exported_model_says_what_the_shared_one_says(
     windows = task.encoded["valid"].windows[:2]
     expected = together(**part.inputs(windows))[1]
     state = parameters_of(together, name, dict(together.named_parameters()))
-    with whole(part.model):
-        assert set(state) == {key for key, _ in part.model.named_parameters()}
-        part.model.save_pretrained(tmp_path / "export", state_dict=state)
+    with whole(part.model), part.exported(state) as found:
+        assert found is not None
+        assert set(found) == {key for key, _ in part.model.named_parameters()}
+        part.model.save_pretrained(tmp_path / "export", state_dict=found)
     alone = CLASSES[name].from_pretrained(tmp_path / "export").eval()
     for number, window in enumerate(windows):
         logits = alone(input_ids=torch.from_numpy(window.input_ids.astype("int64"))[None]).logits
@@ -90,8 +91,8 @@ def test_other_encoders_are_shared_and_exported_whole(
         assert part.is_packed
         mine = together(**part.inputs([window]))[1]
         state = parameters_of(together, task.name, dict(together.named_parameters()))
-        with whole(part.model):
-            part.model.save_pretrained(tmp_path / task.name, state_dict=state)
+        with whole(part.model), part.exported(state) as found:
+            part.model.save_pretrained(tmp_path / task.name, state_dict=found)
         alone = CLASSES[task.name].from_pretrained(tmp_path / task.name).eval()
         logits = alone(input_ids=torch.from_numpy(window.input_ids.astype("int64"))[None]).logits
         wanted = logits[0, window.positions] if task.name == "people" else logits
