@@ -176,6 +176,8 @@ def work(
         found = {**dict(zip(KEYS, run.key, strict=True)), **found}
         if run.measured == "scores":  # what else ran at the time is not known
             del found["train_rows_per_s"], found["eval_rows_per_s"]
+        else:
+            found["hardware"] = record.hardware()
         found["seconds"] = round(time.time() - started)
         with lock:
             save(run, found)

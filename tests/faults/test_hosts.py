@@ -103,8 +103,14 @@ NIGHT: tuple[tuple[Fault, int], ...] = (
 )
 
 
-def test_a_night(two_hosts: TwoHosts, local: Path, workplace: Path) -> None:
+def test_a_night(
+    two_hosts: TwoHosts,
+    local: Path,
+    workplace: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     """Each fault strikes some steps later than the one before; the same command goes on."""
+    record_property("faults", len(NIGHT))
     command = ["-m", "launch", "run", "recipe.toml", "--hostfile", "hostfile", *OVERRIDES]
     for number, (fault, code) in enumerate(NIGHT, 1):
         process = two_hosts.start(command, workplace)

@@ -65,6 +65,8 @@ LAUNCHED = {
     SIGHUP: ((0, 6, 7), (2, 7)),
     SIGINT: ((4, 8), (0, 1)),
 }
+EARLY = (0.05, 0.5, 1.0, 2.0)  # seconds after a start
+LATER = (0.0, 0.3, 1.0, 3.0)  # after it says that it starts the ranks
 TASK = """
 [tasks.craft]
 kind = "classification"
@@ -189,10 +191,16 @@ def test_every_moment_of_fine_tuning(
 @pytest.mark.soak
 @pytest.mark.parametrize("number", LAUNCHED, ids=lambda number: number.name)
 def test_every_signal_to_the_launcher(
-    number: Signals, straight: Path, workplace: Path, tuned: Path, untuned: Path
+    number: Signals,
+    straight: Path,
+    workplace: Path,
+    tuned: Path,
+    untuned: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Each moment by one of the signals."""
     pretrain, finetune = LAUNCHED[number]
+    record_property("faults", len(pretrain) + len(finetune))
     how = How(number, "launcher")
     a_night(workplace, "pretrain", [(PRETRAIN[i], how) for i in pretrain])
     assert_same(workplace, straight, "pretrain")
@@ -202,11 +210,17 @@ def test_every_signal_to_the_launcher(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_the_first_seconds_of_a_start(number: Signals, straight: Path, workplace: Path) -> None:
+def test_the_first_seconds_of_a_start(
+    number: Signals,
+    straight: Path,
+    workplace: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     """Also before Python, the launcher or a rank has asked for the signal."""
-    early = {stopped_at_its_start(workplace, number, seconds) for seconds in (0.05, 0.5, 1.0, 2.0)}
+    record_property("faults", len(EARLY) + len(LATER))
+    early = {stopped_at_its_start(workplace, number, seconds) for seconds in EARLY}
     assert early <= {75, 130, -number}
-    for seconds in (0.0, 0.3, 1.0, 3.0):
+    for seconds in LATER:
         assert stopped_at_its_start(workplace, number, seconds, is_running=True) == 75
     go_on(workplace, "pretrain")
     assert_same(workplace, straight, "pretrain")
