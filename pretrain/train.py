@@ -252,9 +252,10 @@ def evaluated(job: Job, step: int, tracker: Tracker, throughput: Throughput) -> 
     with throughput.excluded("evaluation"):
         evaluation = job.evaluate()
         predictions = "" if job.predict is None else job.predict()
-    tracker.text("predictions", predictions, step)
-    if job.show is not None:
-        job.show(tracker, step)
+    with throughput.excluded("hooks"):
+        tracker.text("predictions", predictions, step)
+        if job.show is not None:
+            job.show(tracker, step)
     return evaluation
 
 
