@@ -111,7 +111,7 @@ class Objective(nn.Module):
         if self.is_packed:
             assert self.packing is not None
             with self.packing.picking(positions, inputs["segments"]):
-                scored = self.model(**inputs).logits.flatten(0, -2)
+                scored = self.model(**inputs).logits.flatten(0, -2)[: len(targets)]
         else:
             logits = self.model(**inputs).logits.flatten(0, -2)  # (B x T, L) or (B, L)
             scored = logits.index_select(0, positions)

@@ -10,7 +10,7 @@ Whether a class can be treated so is found on a copy without weights; that it gi
 the plain model is proven on the real one (finetune/proof.py).
 """
 
-# N scored outputs  T tokens of the row, filler included  W windows  D model width
+# N scored outputs, fillers included  T tokens of the row, the same  W windows  D model width
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -82,22 +82,24 @@ def pack(windows: Sequence[Window], first_position: int, is_steady: bool) -> dic
     """Model inputs (1, T) of windows one after the other, and where their scored outputs lie.
 
     `positions` (N,) point into the row; `lengths` counts the scored outputs of each window, or of
-    each of its chains. A steady row ends with a filler, so that T is one of few numbers.
+    each of its chains. A steady row ends with a filler, so that T is one of few numbers, and so do
+    the positions: there are more of them than targets.
     """
     sizes = np.array([len(window.input_ids) for window in windows], dtype=np.int64)
     starts = np.cumsum(sizes) - sizes
     total = int(sizes.sum())
     places = np.arange(total) - np.repeat(starts, sizes) + first_position
     filler = steady(total) - total if is_steady else 0
+    scored = np.concatenate(
+        [window.positions + start for window, start in zip(windows, starts, strict=True)]
+    )
+    if is_steady:
+        scored = np.pad(scored, (0, steady(len(scored)) - len(scored)))
     found: dict[str, Any] = {
         "input_ids": row([window.input_ids for window in windows], filler),
         "position_ids": row([places], filler),
         "segments": segments_of(sizes, filler if is_steady else None),
-        "positions": torch.from_numpy(
-            np.concatenate(
-                [window.positions + start for window, start in zip(windows, starts, strict=True)]
-            )
-        ),
+        "positions": torch.from_numpy(scored),
         "targets": torch.from_numpy(np.concatenate([window.targets for window in windows])),
         "lengths": torch.tensor([size for window in windows for size in window.chain_sizes]),
     }

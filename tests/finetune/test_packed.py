@@ -92,6 +92,7 @@ def test_a_filler_changes_nothing(
     num_tokens = sum(len(window.input_ids) for window in given)
     assert inputs["input_ids"].shape == (1, steady(num_tokens))
     assert inputs["segments"].filler == steady(num_tokens) - num_tokens > 0
+    assert len(inputs["positions"]) == steady(len(inputs["targets"])) > len(inputs["targets"])
     for one, other in zip(outcome(objective, given), bare, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
