@@ -6,6 +6,10 @@ puts the states (N, 1, D) of the N scored outputs in the place of those of the w
 so that whatever follows (pooler, prediction head, classifier) sees N inputs of one token. Where
 the class averages a text's states (`classifier_pooling = "mean"`), the averages are put there.
 
+What follows attention in the last layer works on each token by itself, so it may see the scored
+ones alone: three quarters of that layer's products. That is done in classes of BERT's form, where a
+module adds what attention gives to what it was given.
+
 Whether a class can be treated so is found on a copy without weights; that it gives the logits of
 the plain model is proven on the real one (finetune/proof.py).
 """
@@ -14,6 +18,7 @@ the plain model is proven on the real one (finetune/proof.py).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,8 +46,12 @@ class Packing:
             head == "sequence" and getattr(model.config, "classifier_pooling", None) == "mean"
         )
         self.pick: tuple[Tensor, Segments] | None = None  # while a packed row is forwarded
-        last = last_module(model)
-        model.base_model.get_submodule(last).register_forward_hook(self.replace)
+        last, early = modules_of(model)
+        encoder = model.base_model
+        encoder.get_submodule(last).register_forward_hook(self.replace)
+        self.is_early = early is not None and not self.is_averaged
+        if early is not None and self.is_early:
+            encoder.get_submodule(early).register_forward_pre_hook(self.narrow)
         use_attention(model, is_packed=True)
 
     @contextmanager
@@ -53,6 +62,13 @@ class Packing:
             yield
         finally:
             self.pick = None
+
+    def narrow(self, module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """The hook of the last layer: of what attention gives and was given, (1, T, D) each, the
+        scored outputs (1, N, D)."""
+        if self.pick is None:
+            return None
+        return tuple(states.index_select(1, self.pick[0]) for states in given)
 
     def replace(self, module: nn.Module, given: Any, returned: Any) -> Any:
         """The hook; does nothing to rows of other models that share the encoder."""
@@ -66,8 +82,10 @@ class Packing:
         return returned
 
     def picked(self, hidden: Tensor) -> Tensor:
-        """(1, T, D) -> (N, 1, D)."""
+        """(1, T, D), or (1, N, D) -> (N, 1, D)."""
         assert self.pick is not None
+        if self.is_early:
+            return hidden[0][:, None]
         positions, segments = self.pick
         if not self.is_averaged:
             return hidden[0].index_select(0, positions)[:, None]
@@ -134,8 +152,9 @@ def use_attention(model: PreTrainedModel, is_packed: bool) -> None:
     model.base_model.config._attn_implementation = attention.NAME if is_packed else own
 
 
-def last_module(model: PreTrainedModel) -> str:
-    """Name, in the encoder, of the module that returns the last hidden states.
+def modules_of(model: PreTrainedModel) -> tuple[str, str | None]:
+    """Names, in the encoder, of the module that returns the last hidden states, and of the one
+    that adds the last attention to what it was given, if there is one.
 
     Raises RecipeError if the class does not run on packed rows.
     """
@@ -145,10 +164,12 @@ def last_module(model: PreTrainedModel) -> str:
     twin = without_weights(model)
     twin.config._attn_implementation = attention.NAME
     encoder = twin.base_model
-    returned_by: list[tuple[str, Any]] = []
+    calls: list[Call] = []
     handles = [
         module.register_forward_hook(
-            lambda module, given, returned, name=name: returned_by.append((name, first(returned)))
+            lambda module, given, returned, name=name: calls.append(
+                Call(name, given, first(returned))
+            )
         )
         for name, module in encoder.named_modules()
     ]
@@ -161,10 +182,34 @@ def last_module(model: PreTrainedModel) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    name, last = returned_by[-1]
-    assert name == ""
-    inside = [name for name, returned in returned_by if name and returned is last]
-    return inside[-1] if inside else ""
+    assert calls[-1].name == ""
+    inside = [call.name for call in calls[:-1] if call.returned is calls[-1].returned]
+    return inside[-1] if inside else "", adding_attention(encoder, calls)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A module of the encoder that was called."""
+
+    name: str
+    given: tuple[Any, ...]  # by position
+    returned: Any  # hidden states, or what else is first
+
+
+def adding_attention(encoder: nn.Module, calls: Sequence[Call]) -> str | None:
+    """The module of the last layer that was given two states of the whole row, once."""
+    lists = [(name, len(each)) for name, each in encoder.named_modules()
+             if isinstance(each, nn.ModuleList)]  # fmt: skip
+    last_layers = tuple(f"{name}.{count - 1}." for name, count in lists if count)
+    found = [
+        call.name
+        for call in calls
+        if call.name.startswith(last_layers)
+        and len(call.given) == 2
+        and all(isinstance(each, Tensor) and each.dim() == 3 for each in call.given)
+        and call.given[0].shape == call.given[1].shape
+    ]
+    return found[0] if found and found.count(found[0]) == 1 else None
 
 
 def first(returned: Any) -> Any:

@@ -15,6 +15,7 @@ from finetune.task import Loss, Window
 from tests.finetune.conftest import write_encoder
 
 PACKED = ("bert", "roberta", "modernbert", "electra", "distilbert", "albert", "camembert")
+NARROWED = ("bert", "roberta", "electra", "camembert")
 PADDED = ("deberta-v2", "mpnet")
 LABELS = ["a", "b", "c"]
 
@@ -69,6 +70,23 @@ def test_packed_rows_are_the_plain_model(architecture: str, head: str, tmp_path:
     assert objective.inputs(given)["input_ids"].shape[0] == len(given)
     for one, other in zip(packed, padded, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", PACKED)
+def test_the_last_layer_sees_scored_outputs_alone(architecture: str, tmp_path: Path) -> None:
+    """Where the class has the form of BERT; elsewhere what follows the layers does."""
+    objective = objective_of(architecture, "sequence", tmp_path)
+    given = windows("sequence")
+    sizes = []
+    for module in objective.model.base_model.modules():
+        if isinstance(module, torch.nn.Linear) and module.in_features == 64:
+            module.register_forward_hook(lambda _, given, out: sizes.append(given[0].shape[1]))
+    objective(**objective.inputs(given))
+    num_tokens = sum(len(window.input_ids) for window in given)
+    narrow = [size for size in sizes if size != num_tokens]
+    assert objective.packing is not None
+    assert objective.packing.is_early == (architecture in NARROWED)
+    assert narrow == ([len(given)] if objective.packing.is_early else [])
 
 
 @pytest.mark.parametrize("pooling", [None, "mean"])
