@@ -31,6 +31,22 @@ def plan(recipe: Recipe) -> Plan:
     return Plan(STAGE, folder, inputs, pending=pending, parts=parts)
 
 
+def plan_of(recipe: Recipe, name: str) -> Plan:
+    """The plan of one part. Raises RecipeError if there is none of that name."""
+    found = plan(recipe)
+    parts = tuple(part for part in found.parts if part.folder.name == name)
+    if not parts:
+        known = ", ".join(part.folder.name for part in found.parts) or "none"
+        raise RecipeError(f"--only {name}: the recipe fine-tunes no {name}, but {known}")
+    (part,) = parts
+    return Plan(STAGE, found.folder, part.inputs, pending=part.pending, parts=parts)
+
+
+def lock_of(name: str) -> str:
+    """What a part is locked and logged as: parts may be trained at once by several runs."""
+    return f"{STAGE}-{name}"
+
+
 def plan_task(recipe: Recipe, name: str, task: Task) -> Plan:
     """Plan one task; pending while its encoder or a file is not there."""
     key = f"tasks.{name}"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from launch import journal, results
-from launch.slurm import jobs
+from launch.slurm import batch_files, jobs
 from launch.slurm.batch_files import EVALUATE
 from launch.slurm.jobs import Job
 from runtime import stages
@@ -99,8 +99,8 @@ def print_lost_jobs(console: Console, output: Path, queued: Mapping[str, Job]) -
 
 
 def job_log(output: Path, stage: str, job: Job) -> Path:
-    """What a job prints."""
-    return output / "logs" / "slurm" / f"{stage}-{job.id}.log"
+    """What a job prints, or an element of an array; of an array, the pattern of all."""
+    return output / "logs" / "slurm" / f"{stage}-{job.id}{'_*' if job.elements else ''}.log"
 
 
 def state_of_job(job: Job) -> str | None:
@@ -123,7 +123,7 @@ def stage_rows(
 ) -> list[Row]:
     """One row for a stage; one a task for fine-tuning, which takes the tasks in their order."""
     rows = rows_of(output, stage, notes, job)
-    return rows if job is None else [replace(row, job=str(job)) for row in rows]
+    return rows if job is None else [replace(row, job=row.job or str(job)) for row in rows]
 
 
 def rows_of(output: Path, stage: str, notes: journal.Journal | None, job: Job | None) -> list[Row]:
@@ -140,14 +140,21 @@ def rows_of(output: Path, stage: str, notes: journal.Journal | None, job: Job | 
             noted = "done"
         return [measured(stage, folder, state_of(folder, noted), log)]
     found = []
+    places = {name: i for i, name in enumerate(batch_files.tasks_of(output / "slurm"))}
+    element: Job | None = None
     for name in results.task_names(output):
+        if job is not None and job.elements:
+            element = job.element(places.get(name))
+            noted = state_of_job(element)
+            log = job_log(output, stage, element)
         state = state_of(folder / name, noted)
         if state not in ("done", "to do"):
             noted = None  # it is about this task; the ones after it have not been reached
         source = results.newest_run(folder / name)
         is_control = state != "done" and source.parent.name == "control"
         label = f"{stage} {name}" + (" (control)" if is_control else "")
-        found.append(measured(label, source, state, log))
+        row = measured(label, source, state, log)
+        found.append(row if element is None else replace(row, job=str(element)))
     return found
 
 

@@ -7,7 +7,7 @@ reduced is a hang.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,10 +59,12 @@ def start(timeout_seconds: float) -> None:
 
 
 @contextmanager
-def joined(recipe: config.Recipe, stage: str) -> Iterator[None]:
+def joined(recipe: config.Recipe, stage: str, parts: Sequence[str] = ()) -> Iterator[None]:
     """Be a rank inside the block, watched by the watchdog. All ranks enter and leave it.
 
-    Raises LostRankError if not all ranks come, or if a collective breaks because one is lost.
+    The stage's folder is this run's alone, and so are those of `parts`, which other runs may train
+    by themselves. Raises LostRankError if not all ranks come, or if a collective breaks because one
+    is lost.
     """
     is_launched = launcher.is_launched(os.environ)
     engine = recipe.engine
@@ -79,7 +81,7 @@ def joined(recipe: config.Recipe, stage: str) -> Iterator[None]:
     folder = recipe.output / "logs" / stage
     try:
         with (
-            owning(run_lock.path_of(recipe.output, stage), stage),
+            owning(recipe.output, (stage, *parts)),
             watching.watched(recipe.watchdog, ranks, folder, is_launched),
         ):
             yield
@@ -96,23 +98,22 @@ def joined(recipe: config.Recipe, stage: str) -> Iterator[None]:
 
 
 @contextmanager
-def owning(path: Path, stage: str) -> Iterator[None]:
-    """Have rank 0 own the stage's folder for all ranks inside the block. Raises BusyError on all of
-    them."""
-    lock = fault = None
-    if rank() == 0:
-        try:
-            lock = run_lock.acquire(path, stage)
-        except (TextmillError, OSError) as error:
-            fault = error
-    fault = from_rank_0(fault)
-    if fault is not None:
-        raise fault
-    try:
+def owning(output: Path, names: Sequence[str]) -> Iterator[None]:
+    """Have rank 0 own these parts of a run for all ranks inside the block. Raises BusyError on all
+    of them."""
+    fault = None
+    with ExitStack() as held:
+        if rank() == 0:
+            try:
+                for name in names:
+                    lock = run_lock.acquire(run_lock.path_of(output, name), name)
+                    held.callback(lock.release)
+            except (TextmillError, OSError) as error:
+                fault = error
+        fault = from_rank_0(fault)
+        if fault is not None:
+            raise fault
         yield
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def is_broken(error: BaseException) -> bool:

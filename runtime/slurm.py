@@ -123,6 +123,9 @@ class SlurmJobs(RecipeTable):
     memory_mb: Positive | None = None  # of a node that trains; None: the cluster's default
     data_prep_cpus: Positive = 1  # of that job; also its workers where `launch.workers` is not set
     data_prep_memory_mb: Positive | None = None  # None: the cluster's default
+    finetune_at_once: Positive | None = (
+        None  # tasks of the fine-tuning array that run at the same time; None: all
+    )
     exclusive: bool = False  # nodes that train are shared with no other job
     minutes: Minutes = Minutes()  # time limits
     warn_seconds: Annotated[int, Field(gt=0, le=MAX_WARN_SECONDS)] = (

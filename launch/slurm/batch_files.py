@@ -21,10 +21,12 @@ from runtime.errors import RecipeError
 from runtime.recipe import to_toml
 
 EVALUATE = "evaluate"
-STAGES = ("data_prep", "pretrain", "finetune", EVALUATE)
+FINETUNE = "finetune"
+STAGES = ("data_prep", "pretrain", FINETUNE, EVALUATE)
 SHARED = Path(__file__).with_name("job.sh")
 SUBMIT = "submit.sh"
 JOBS = "jobs.json"
+TASKS = "tasks="  # begins the line that names what an array trains
 # What the user's environment may still decide where the recipe says nothing.
 CHOICES = ("partition", "account", "qos", "reservation", "constraint")
 
@@ -63,8 +65,11 @@ def place_of(recipe: Recipe) -> Place:
     return place
 
 
-def rendered(recipe: Recipe, stages: Sequence[str], place: Place) -> dict[str, str]:
-    """The text of each file by its name. Raises RecipeError for tables that do not fit together."""
+def rendered(
+    recipe: Recipe, stages: Sequence[str], place: Place, tasks: Sequence[str]
+) -> dict[str, str]:
+    """The text of each file by its name. Of several `tasks` (task or multi-task models that are not
+    done) fine-tuning is an array. Raises RecipeError for tables that do not fit together."""
     if recipe.slurm.container is not None and recipe.launch.executor == "slurm":
         raise RecipeError(
             'launch.executor = "slurm" submits jobs from inside a job, which a container '
@@ -73,7 +78,7 @@ def rendered(recipe: Recipe, stages: Sequence[str], place: Place) -> dict[str, s
     return {
         "recipe.toml": to_toml(for_jobs(recipe)),
         SHARED.name: SHARED.read_text(encoding="utf-8"),
-        **{f"{stage}.sbatch": batch_file(recipe, stage, place) for stage in stages},
+        **{f"{stage}.sbatch": batch_file(recipe, stage, place, tasks) for stage in stages},
         SUBMIT: submit_file(recipe, stages, place),
     }
 
@@ -86,9 +91,10 @@ def for_jobs(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"engine": engine})
 
 
-def batch_file(recipe: Recipe, stage: str, place: Place) -> str:
+def batch_file(recipe: Recipe, stage: str, place: Place, tasks: Sequence[str]) -> str:
     """What sbatch is given for a stage."""
     table, name = recipe.slurm, job_name(recipe)
+    is_array = stage == FINETUNE and len(tasks) > 1
     asked = directives.of_every_job(name, stage, table, place.work, place.logs)
     if stage in RANKED:
         asked |= directives.of_ranks(table)
@@ -96,6 +102,8 @@ def batch_file(recipe: Recipe, stage: str, place: Place) -> str:
         asked |= (
             directives.of_evaluate(table) if stage == EVALUATE else directives.of_data_prep(table)
         )
+    if is_array:
+        asked |= directives.of_array(table, len(tasks), place.logs)
     lines = [
         "#!/usr/bin/env bash",
         f"# {stage} of {name}, written by `textmill run`; submit.sh queues it after what it needs.",
@@ -106,7 +114,8 @@ def batch_file(recipe: Recipe, stage: str, place: Place) -> str:
         *(f"export {key}={shlex.quote(value)}" for key, value in variables(recipe, place).items()),
         f"# shellcheck source={SHARED.name}",
         f"source {shlex.quote(str(place.folder / SHARED.name))}",
-        *call(recipe, stage, place),
+        *([f"{TASKS}({shlex.join(tasks)})"] if is_array else []),
+        *call(recipe, stage, place, is_array),
     ]
     return "\n".join(lines) + "\n"
 
@@ -126,8 +135,17 @@ def variables(recipe: Recipe, place: Place) -> dict[str, str]:
     }
 
 
-def call(recipe: Recipe, stage: str, place: Place) -> list[str]:
-    """The lines that run the stage."""
+def tasks_of(folder: Path) -> list[str]:
+    """What the elements of the submitted fine-tuning array train, by the batch files in a folder;
+    nothing if it is no array."""
+    path = folder / f"{FINETUNE}.sbatch"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = [line for line in lines if line.startswith(TASKS)]
+    return shlex.split(found[0].removeprefix(TASKS)[1:-1]) if found else []
+
+
+def call(recipe: Recipe, stage: str, place: Place, is_array: bool) -> list[str]:
+    """The lines that run the stage, or one task of it."""
     table = recipe.slurm
     has_gpus = table.gpus_per_node > 0 and stage in RANKED
     inside = table.container, place.folders, place.work
@@ -138,7 +156,10 @@ def call(recipe: Recipe, stage: str, place: Place) -> list[str]:
         *program(recipe, stage, place),
     ]
     function = "run_ranks" if stage in RANKED else "run_alone"
-    return [shlex.join([function, stage, *options, "--"]) + " \\", f"    {shlex.join(words)}"]
+    lines = [shlex.join([function, stage, *options, "--"]), f"    {shlex.join(words)}"]
+    if is_array:
+        lines.append('    --only="${tasks[SLURM_ARRAY_TASK_ID]}"')
+    return " \\\n".join(lines).splitlines()
 
 
 def interpreter(recipe: Recipe) -> str:

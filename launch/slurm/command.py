@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launch.doctor.job import batches
 from launch.slurm import batch_files, jobs
-from launch.slurm.batch_files import EVALUATE, SUBMIT, Place
+from launch.slurm.batch_files import EVALUATE, FINETUNE, SUBMIT, Place
 from runtime import command, provenance, run_lock, stages
 from runtime.config import Recipe
 from runtime.errors import BusyError, DataError, RecipeError
@@ -29,7 +29,7 @@ def run(arguments: command.Arguments, recipe: Recipe) -> None:
         print("nothing is submitted")
         return
     check_batches(recipe)
-    files = batch_files.rendered(recipe, wanted, place)
+    files = batch_files.rendered(recipe, wanted, place, tasks(recipe))
     if arguments.dry_run:
         for name, text in files.items():
             print(f"--- {place.folder / name}\n{redacted(text, os.environ)}")
@@ -61,6 +61,13 @@ def unfinished(recipe: Recipe) -> list[str]:
                 raise RecipeError(f"{part.stage} cannot start: {part.pending}")
         found.append(stage)
     return [*found, EVALUATE] if found else []
+
+
+def tasks(recipe: Recipe) -> list[str]:
+    """The models of tasks that are not done."""
+    if not stages.is_wanted(FINETUNE, recipe):
+        return []
+    return [part.folder.name for part in stages.plan(FINETUNE, recipe).parts if not part.is_done]
 
 
 def check_batches(recipe: Recipe) -> None:

@@ -90,6 +90,15 @@ def of_data_prep(table: SlurmJobs) -> dict[str, Value]:
     }
 
 
+def of_array(table: SlurmJobs, count: int, logs: Path) -> dict[str, Value]:
+    """What makes the fine-tuning job an array of tasks, each a job with a log of its own."""
+    at_once = "" if table.finetune_at_once is None else f"%{table.finetune_at_once}"
+    return {
+        "array": f"0-{count - 1}{at_once}",
+        "output": pattern(logs, "finetune-%A_%a.log"),
+    }
+
+
 def of_evaluate(table: SlurmJobs) -> dict[str, Value]:
     """What the page about the run needs."""
     return {"partition": table.cpu_partition or table.partition, "nodes": 1, "ntasks": 1}

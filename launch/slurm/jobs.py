@@ -5,9 +5,11 @@ where it keeps no accounts; then only the files of the stage say what came of it
 """
 
 import json
+import re
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch.slurm.batch_files import JOBS
@@ -19,8 +21,13 @@ ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
      "REVOKED", "TIMEOUT"}
 )  # states that a job does not leave  # fmt: skip
+# SLURM's own abbreviation of a long list ends in `...`.
+ID = re.compile(r"(?P<job>\d+)(_(?P<one>\d+)|_\[(?P<some>\d+(-\d+)?(,\d+(-\d+)?)*)[^\]]*\])?")
 FORGOTTEN = "FORGOTTEN"  # by SLURM, or it knows no such job
 UNKNOWN = "UNKNOWN"  # SLURM is not here, or does not answer
+
+# What is to come, of the states of an array's elements.
+FIRST = ("RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "PENDING")
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Job:
     id: str
     state: str  # as SLURM names it, or one of the two above
     reason: str | None = None  # why it waits
+    elements: Mapping[int, str] = field(default_factory=dict)  # of an array: known states by number
 
     @property
     def is_active(self) -> bool:
@@ -37,9 +45,23 @@ class Job:
         return self.state not in ENDED | {FORGOTTEN, UNKNOWN}
 
     def __str__(self) -> str:
-        words = {FORGOTTEN: "no longer known", UNKNOWN: "state unknown: SLURM does not answer"}
-        state = words.get(self.state, self.state.lower().replace("_", " "))
-        return f"{self.id} {state}" + (f" ({self.reason})" if self.reason else "")
+        counts = Counter(self.elements.values())
+        told = [f"{counts[state]} {in_words(state)}" for state in sorted(counts, key=place_of)]
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.id} {', '.join(told) or in_words(self.state)}{reason}"
+
+    def element(self, number: int | None) -> "Job":
+        """What is known of an element of an array; None: of what was done before it."""
+        if number is None:
+            return Job(self.id, FORGOTTEN)
+        reason = self.reason if self.elements.get(number) == "PENDING" else None
+        return Job(f"{self.id}_{number}", self.elements.get(number, FORGOTTEN), reason)
+
+
+def in_words(state: str) -> str:
+    """A state for people."""
+    words = {FORGOTTEN: "no longer known", UNKNOWN: "state unknown: SLURM does not answer"}
+    return words.get(state, state.lower().replace("_", " "))
 
 
 def noted(output: Path) -> dict[str, str]:
@@ -75,26 +97,60 @@ def states(ids: Mapping[str, str]) -> dict[str, Job]:
     listed = said("squeue", "--noheader", "--states=all", f"--jobs={wanted}", "--format=%i|%T|%r")
     if listed is None:
         return {stage: Job(job, UNKNOWN) for stage, job in ids.items()}
-    found = {job.id: job for job in map(of_line, listed.splitlines()) if job is not None}
+    found = together(listed.splitlines())
     if missing := [job for job in ids.values() if job not in found]:
         told = said(
             *("sacct", "--noheader", "--parsable2", "--allocations", "--duplicates"),
             *(f"--jobs={','.join(missing)}", "--format=JobID,State"),
         )
-        for line in (told or "").splitlines():  # a job queued again has several, the last one last
-            if (job := of_line(line)) is not None and job.id in missing:
-                found[job.id] = job
+        # A job that was queued again has several lines, the last one last.
+        found |= {
+            job: each for job, each in together((told or "").splitlines()).items() if job in missing
+        }
     return {stage: found.get(job, Job(job, FORGOTTEN)) for stage, job in ids.items()}
 
 
+def together(lines: Iterable[str]) -> dict[str, Job]:
+    """Jobs by id, the elements of an array as one."""
+    found: dict[str, Job] = {}
+    for line in lines:
+        job = of_line(line)
+        if job is None:
+            continue
+        elements = {**found[job.id].elements, **job.elements} if job.id in found else job.elements
+        if elements:
+            state = min(elements.values(), key=place_of)
+            reason = job.reason or (found[job.id].reason if job.id in found else None)
+            job = Job(job.id, state, reason if state == "PENDING" else None, elements)
+        found[job.id] = job
+    return found
+
+
+def place_of(state: str) -> int:
+    """Of the states of elements the first is that of their array: something is to come, something
+    has failed, all is done."""
+    order = (*FIRST, "any other", "COMPLETED")
+    return order.index(state if state in order else "any other")
+
+
 def of_line(line: str) -> Job | None:
-    """`41|PENDING|Dependency`, `41|CANCELLED by 1000`."""
-    job, _, rest = line.partition("|")
+    """`41|PENDING|Dependency`, `41|CANCELLED by 1000`, `41_2|RUNNING|None`, `41_[3,5-7%2]|...`."""
+    name, _, rest = line.partition("|")
     state, _, reason = rest.partition("|")
-    if not job.isdigit() or not state:
+    matched = ID.fullmatch(name)
+    if matched is None or not state:
         return None
+    job, numbers = matched["job"], matched["one"] or matched["some"]
     is_waiting = state == "PENDING" and reason not in ("", "None")
-    return Job(job, state.split()[0].rstrip("+"), reason if is_waiting else None)
+    word = state.split()[0].rstrip("+")
+    elements = {} if numbers is None else dict.fromkeys(numbers_of(numbers), word)
+    return Job(job, word, reason if is_waiting else None, elements)
+
+
+def numbers_of(text: str) -> list[int]:
+    """`3,5-7` is 3, 5, 6 and 7."""
+    bounds = [list(map(int, part.split("-"))) for part in text.split(",")]
+    return [number for found in bounds for number in range(found[0], found[-1] + 1)]
 
 
 def said(program: str, *arguments: str) -> str | None:

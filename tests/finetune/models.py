@@ -93,7 +93,9 @@ def export(prepared: Prepared, objective: Objective, folder: Path) -> Path:
     data, encoded = prepared.data["valid"], prepared.encoded["valid"]
     logits = [objective(**objective.inputs([each]))[1].numpy() for each in encoded.windows]
     fitted = prepared.plugin.calibrate(data, encoded, logits, prepared.labels, decoding)
-    objective.model.save_pretrained(folder)
+    state = {name: value.detach() for name, value in objective.model.named_parameters()}
+    with objective.exported(state) as whole:
+        objective.model.save_pretrained(folder, state_dict=whole)
     encoder.copy_tokenizer(prepared.encoder.folder, folder)
     tokenizer = prepared.encoder.tokenizer_fingerprint
     facts = {**single.model_facts(prepared, fitted), "tokenizer": tokenizer}

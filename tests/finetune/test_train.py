@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune import predict
+from runtime import run_lock
 from tests.ranks import ROOT, Finished, run_ranks, wait_for
 
 pytestmark = pytest.mark.distributed
@@ -186,6 +187,24 @@ def test_a_stopped_run_continues_exactly(trained: Path, tmp_path: Path) -> None:
     succeeded(run_ranks(command, 2, tmp_path))
     for task in ("people", "reviews"):
         assert scores(report_of(tmp_path, task)) == scores(report_of(trained, task))
+
+
+def test_one_task_beside_others(workplace: Path) -> None:
+    """`--only` locks, trains and logs one task; a run of all respects it."""
+    short = ["export.onnx=false", "tasks.reviews.epochs=1", "tasks.people.epochs=1"]
+    unknown = run_ranks([*COMMAND, "--only", "nobody"], 1, workplace)
+    assert unknown.exit_codes == [2]
+    assert "--only nobody: the recipe fine-tunes no nobody, but people, reviews" in unknown.text
+    with run_lock.owned(run_lock.path_of(workplace / "run", "finetune-reviews"), "a test"):
+        for command in (["--only", "reviews"], []):
+            refused = run_ranks([*COMMAND, *short, *command], 1, workplace)
+            assert refused.exit_codes == [8], refused.text
+            assert "finetune-reviews is in use by process" in refused.text
+        succeeded(run_ranks([*COMMAND, *short, "--only", "people"], 2, workplace))
+    assert not list((workplace / "run/locks").iterdir())
+    assert [path.name for path in (workplace / "run/finetune").iterdir()] == ["people"]
+    again = succeeded(run_ranks([*COMMAND, *short, "--only=people"], 1, workplace))
+    assert "finetune: up to date" in again.text
 
 
 def test_ranks_do_not_change_what_is_learnt(trained: Path, workplace: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ LARGE = {
     "memory_mb": 900_000,
     "data_prep_cpus": 32,
     "data_prep_memory_mb": 64_000,
+    "finetune_at_once": 8,
     "exclusive": True,
     "minutes": {"data_prep": 720, "pretrain": 2880, "finetune": 600},
     "warn_seconds": 300,
@@ -72,6 +73,11 @@ def recipe_of(slurm: Mapping[str, Any], **tables: Any) -> Recipe:
     )
 
 
-def rendered(slurm: Mapping[str, Any], place: Place | None = None, **tables: Any) -> dict[str, str]:
+def rendered(
+    slurm: Mapping[str, Any],
+    place: Place | None = None,
+    tasks: Sequence[str] = ("mood",),
+    **tables: Any,
+) -> dict[str, str]:
     place = place or Place(Path("/home/ann/textmill"), Path("/home/ann/textmill/runs/english"))
-    return batch_files.rendered(recipe_of(slurm, **tables), STAGES, place)
+    return batch_files.rendered(recipe_of(slurm, **tables), STAGES, place, tasks)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import journal, status
+from launch import journal, results, status
 from launch.journal import Entry, Journal
 from launch.slurm import jobs
 from launch.slurm.jobs import Job
@@ -51,6 +51,30 @@ def test_accounts_of_jobs_that_have_left_the_queue(
     ]
 
 
+def test_elements_of_an_array_are_one_job(asked: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    for lines, state, told in (
+        ("103_[0,2-4%2]|PENDING|Dependency\n", "PENDING", "103 4 pending (Dependency)"),
+        ("103_[2-4]|PENDING|Resources\n103_0|COMPLETED|None\n103_1|RUNNING|None\n", "RUNNING",
+         "103 1 running, 3 pending, 1 completed"),
+        ("103_0|COMPLETED|None\n103_1|OUT_OF_MEMORY|None\n", "OUT_OF_MEMORY",
+         "103 1 out of memory, 1 completed"),
+        ("103_0|COMPLETED|None\n103_1|COMPLETED|None\n", "COMPLETED", "103 2 completed"),
+    ):  # fmt: skip
+        monkeypatch.setenv("QUEUE", lines.replace("%", "%%").replace("\n", "\\n"))
+        found = jobs.states({"finetune": "103"})["finetune"]
+        assert (found.state, str(found)) == (state, told)
+        assert found.is_active == (state in ("PENDING", "RUNNING"))
+    (asked.folder / "bin/sacct").write_text(
+        "#!/usr/bin/env bash\nprintf '103_0|COMPLETED\\n103_1|TIMEOUT\\n103_1|COMPLETED\\n'\n"
+    )
+    (asked.folder / "bin/sacct").chmod(0o755)
+    monkeypatch.setenv("QUEUE", "")
+    found = jobs.states({"finetune": "103"})["finetune"]
+    assert found == Job("103", "COMPLETED", elements={0: "COMPLETED", 1: "COMPLETED"})
+    assert str(found.element(1)) == "103_1 completed"
+    assert found.element(None).state == jobs.FORGOTTEN
+
+
 def test_a_machine_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = jobs.states({"pretrain": "102"})
@@ -88,6 +112,33 @@ def test_jobs_stand_beside_the_stages(
     assert "to do" in rows["finetune"]
     assert rows["finetune"].endswith("103 pending (Dependency) │")
     assert rows["evaluate"].startswith("│ evaluate │ to do")
+
+
+def test_tasks_of_an_array_have_states_of_their_own(
+    asked: StandIn,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = runs.prepared(tmp_path / "run")
+    text = (output / "recipe.toml").read_text()
+    table = text[text.index("[tasks.") :]
+    (output / "recipe.toml").write_text(text + table.replace("[tasks.", "[tasks.b"))
+    first, second = results.task_names(output)
+    runs.write(output / "slurm/jobs.json", {"finetune": "103"})
+    runs.write(output / "slurm/finetune.sbatch", f"tasks=({second} {first})\n")
+    monkeypatch.setenv("QUEUE", "103_1|PENDING|Resources\\n103_0|OUT_OF_MEMORY|None\\n")
+    shown_lines = shown(output, capsys).splitlines()
+    rows = {line.split()[2]: " ".join(line.split()) for line in shown_lines if " finetune " in line}
+    assert "to do" in rows[first]
+    assert "failed" in rows[second]
+    assert rows[first].endswith("103_1 pending (Resources) │")
+    assert rows[second].endswith("103_0 out of memory │")
+
+    monkeypatch.setenv("QUEUE", "103_1|COMPLETED|None\\n103_0|OUT_OF_MEMORY|None\\n")
+    text = shown(output, capsys)
+    log = output / "logs/slurm/finetune-103_*.log"
+    assert f"SLURM job 103 1 out of memory, 1 completed, its output is in {log}" in text
 
 
 def test_a_job_that_failed_names_its_log(
