@@ -19,8 +19,9 @@ SECRET = re.compile(
     r"KEY(?!BOARD)|AUTH(?!_SOCK|OR)|(?<=.)_PWD$|(?<=.)_PASS$",
     re.IGNORECASE,
 )
-# Where a secret lies is none; these would hide the names of folders in every line.
-PLACES = ("DIR", "PATH", "HOME", "FILE", "SOCK")
+# Where a secret lies is none, nor of what kind it is; these would hide the names of folders and such
+# words as "token" (RAY_AUTH_MODE, which Ray sets) in every line.
+ABOUT = ("DIR", "PATH", "HOME", "FILE", "SOCK", "MODE", "TYPE", "METHOD")
 PLAIN = re.compile(r"[\d.,+-]{0,9}|true|false|yes|no|on|off|none|null|auto", re.IGNORECASE)
 SHORTEST = 4  # characters; a shorter value is hidden only where its name stands beside it
 WHOLE_WORD = 8  # shorter values are hidden only where they are no part of a longer word
@@ -42,7 +43,7 @@ Hide = Callable[[str], str]
 
 def is_secret(name: str) -> bool:
     """True if the value of a variable of this name must not be shown."""
-    return bool(SECRET.search(name)) and not name.upper().endswith(PLACES)
+    return bool(SECRET.search(name)) and not name.upper().endswith(ABOUT)
 
 
 def redacted(text: str, environment: Mapping[str, str]) -> str:

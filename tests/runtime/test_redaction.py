@@ -26,6 +26,7 @@ def test_secret_names(name: str) -> None:
     [
         *("PATH", "PWD", "OLDPWD", "TOKENIZERS_PARALLELISM", "KEYBOARD", "SSH_AUTH_SOCK", "RANK"),
         *("XAUTHORITY", "GOOGLE_CREDENTIALS_FILE", "SECRETS_DIR", "COMPASS"),
+        *("RAY_AUTH_MODE", "KEY_TYPE", "AUTH_METHOD"),
     ],
 )
 def test_names_that_are_none(name: str) -> None:
