@@ -19,8 +19,8 @@ SECRET = re.compile(
     r"KEY(?!BOARD)|AUTH(?!_SOCK|OR)|(?<=.)_PWD$|(?<=.)_PASS$",
     re.IGNORECASE,
 )
-# Where a secret lies is none, nor of what kind it is; these would hide the names of folders and such
-# words as "token" (RAY_AUTH_MODE, which Ray sets) in every line.
+# Where a secret lies is none, nor of what kind it is; these would hide the names of folders and
+# such words as "token" (RAY_AUTH_MODE, which Ray sets) in every line.
 ABOUT = ("DIR", "PATH", "HOME", "FILE", "SOCK", "MODE", "TYPE", "METHOD")
 PLAIN = re.compile(r"[\d.,+-]{0,9}|true|false|yes|no|on|off|none|null|auto", re.IGNORECASE)
 SHORTEST = 4  # characters; a shorter value is hidden only where its name stands beside it
