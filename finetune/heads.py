@@ -100,9 +100,9 @@ class Objective(nn.Module):
         if self.rows is None:
             yield state
             return
-        whole = None if state is None else self.rows.restored(self.model, state)
+        restored = None if state is None else self.rows.restored(self.model, state)
         with self.rows.hidden(self.model):
-            yield whole
+            yield restored
 
     def forward(
         self, positions: Tensor, targets: Tensor, lengths: Tensor, **inputs: Any
