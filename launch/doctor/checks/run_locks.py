@@ -7,7 +7,7 @@ from time import time
 
 from launch.doctor.finding import Finding, fault, warning
 from launch.doctor.plan import Asked, Plan
-from runtime import run_lock, stages
+from runtime import run_lock
 from runtime.errors import DataError
 
 
@@ -34,7 +34,8 @@ class Seen:
 def look(asked: Asked) -> Seen:
     assert asked.plan.job is not None
     output = Path(asked.plan.job.output)
-    paths = (run_lock.path_of(output, stage) for stage in stages.STAGES)
+    every = run_lock.path_of(output, "*")  # of stages, and of tasks that are fine-tuned alone
+    paths = sorted(every.parent.glob(every.name))
     return Seen([vars(found) for path in paths if (found := lock_at(path)) is not None])
 
 

@@ -79,9 +79,10 @@ def test_another_job_uses_the_run_and_then_dies(tmp_path: Path) -> None:
     assert f"`rm {tmp_path}/runs/locks/pretrain.json`" in line.fix
 
 
-def test_a_lock_that_cannot_be_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["finetune", "finetune-mood"])
+def test_a_lock_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     recipe(tmp_path, tmp_path / "runs")
-    lock = tmp_path / "runs" / "locks" / "finetune.json"
+    lock = tmp_path / "runs" / "locks" / f"{name}.json"
     lock.parent.mkdir(parents=True)
     lock.write_text('{"token": ')
     line = doctor("small.toml", folder=tmp_path).only("fault", "run_locks")
