@@ -1,6 +1,7 @@
 """What each augmentation brings to a small NER set: NCBI-disease, 100 and 300 training sentences.
 
     python benchmarks/augmentation.py [--quick] [--fresh] [--sizes N ...] [--seeds N ...]
+        [--work FOLDER]
 
 MiniLM-L6 is fine-tuned on the first sentences of the training file (TEXTMILL_DATA, default
 ../shared/data) without and with one copy of every row by each operation for tagged sentences that
@@ -11,8 +12,9 @@ for a few minutes on the unlabelled text of the biomedical training files. Back-
 causal language model need models that the package does not bring.
 
 Two runs at a time, one on each core, one thread each; about an hour. Runs that
-results/augmentation.json holds already are not repeated unless `--fresh`; `--quick` takes one seed,
-20 sentences and one epoch, and writes nothing.
+results/augmentation.json holds already are not repeated unless `--fresh`; `--work` keeps the
+continued model, as in pretraining_helps.py. `--quick` takes one seed, 20 sentences and one epoch,
+and writes nothing.
 """
 
 import argparse
@@ -56,6 +58,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="repeat what is recorded already")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--work", type=Path, help="folder to keep the encoder in; default: none")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.sizes, arguments.seeds = [20], [1]
@@ -72,7 +75,7 @@ def main() -> None:
         folder = Path(name)
         model = None
         if any(operation in NEED_MODEL for _, operation, _ in wanted):
-            model = pretrained(folder, "ncbi-disease", "domain", arguments.quick)
+            model = pretrained(arguments.work or folder, "ncbi-disease", "domain", arguments.quick)
         epochs = 1 if arguments.quick else EPOCHS
         for found in on_both_cores(
             wanted, lambda job, core: score(job, folder, model, core, epochs)

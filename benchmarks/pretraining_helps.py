@@ -1,6 +1,6 @@
 """What pretraining brings to tasks of a domain (after Gururangan et al. 2020).
 
-    python benchmarks/pretraining_helps.py [--quick] [--fresh]
+    python benchmarks/pretraining_helps.py [--quick] [--fresh] [--work FOLDER] [--tasks NAME ...]
 
 One shape (MiniLM-L6: 6 layers x 384, its tokenizer), five starts: random weights; pretrained here
 from scratch on general text; MiniLM as released; MiniLM pretrained further on the task's own
@@ -10,8 +10,9 @@ each, 3 seeds: NCBI-disease (strict entity F1), ChemProt (micro F1), SciCite (ma
 Texts of test sets are taken out of all pretraining text by the recipe's decontamination.
 
 Encoders are pretrained by two ranks, tasks fine-tuned two at a time on one core each; about an hour
-of both cores. Runs that results/pretraining_helps.json holds are not repeated unless `--fresh`;
-encoders are made again. `--quick` takes little of everything and writes nothing.
+and a half of both cores. Runs that results/pretraining_helps.json holds are not repeated unless
+`--fresh`; encoders are made again unless they are in `--work`, where they stay (augmentation.py
+takes the same folder). `--quick` takes little of everything and writes nothing.
 """
 
 import argparse
@@ -54,6 +55,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="little of everything, no file")
     parser.add_argument("--fresh", action="store_true", help="repeat what is recorded already")
+    parser.add_argument("--work", type=Path, help="folder to keep encoders in; default: none")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     arguments = parser.parse_args()
     path = record.RESULTS / f"{NAME}.json"
     is_kept = path.is_file() and not arguments.fresh and not arguments.quick
@@ -62,15 +65,15 @@ def main() -> None:
     known = {(run["task"], run["start"], run["seed"]) for run in done}
     wanted = [
         (task, start, seed)
-        for start, seed, task in itertools.product(STARTS[1:], seeds, TASKS)
+        for start, seed, task in itertools.product(STARTS[1:], seeds, arguments.tasks)
         if (task, start, seed) not in known
     ]
     with tempfile.TemporaryDirectory() as folder:
         encoders = {
-            (task, start): pretrained(Path(folder), task, start, arguments.quick)
+            (task, start): pretrained(arguments.work or Path(folder), task, start, arguments.quick)
             for task, start in dict.fromkeys((task, start) for task, start, _ in wanted)
         }
-        rows = {task: first_rows(Path(folder), task, arguments.quick) for task in TASKS}
+        rows = {task: first_rows(Path(folder), task, arguments.quick) for task in arguments.tasks}
 
         def run(job: tuple[str, str, int], core: int) -> list[dict[str, Any]]:
             task, start, seed = job
@@ -90,8 +93,9 @@ def pretrained(folder: Path, task: str, start: str, is_quick: bool) -> Path:
     if start == "minilm":
         return encoder()
     name = start if start != "task" else f"task-{task}"
-    output = folder / name
+    output = folder.absolute() / name
     if not (output / "pretrain/export").is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
         recipe = folder / f"{name}.toml"
         recipe.write_text(
             tomli_w.dumps(pretraining_of(output, task, start, is_quick)), encoding="utf-8"

@@ -90,7 +90,7 @@ class Packing:
         if not self.is_averaged:
             return hidden[0].index_select(0, positions)[:, None]
         lengths = segments.boundaries.diff().long()
-        tokens = hidden[0, : hidden.shape[1] - segments.filler].float()
+        tokens = hidden[0, : hidden.shape[1] - segments.num_filled].float()
         averages = torch.segment_reduce(tokens, "mean", lengths=lengths)  # (W, D)
         of_window = torch.bucketize(positions, segments.boundaries.long(), right=True) - 1
         return averages.to(hidden.dtype).index_select(0, of_window)[:, None]

@@ -12,6 +12,7 @@ dense.
 # N segments  L longest segment of a group  T tokens of the micro batch  H heads  K head width
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -51,15 +52,32 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Dense:
+    """The dense batches of a row, and the way there and back."""
+
+    groups: tuple[Group, ...]
+    order: Tensor  # token positions of all groups, one after the other
+    restore: Tensor  # (T,) where each token's result stands in `order`
+
+
+@dataclass(frozen=True)
 class Segments:
     """Where the segments of a packed row (1, T) begin and end."""
 
     boundaries: Tensor  # (num_segments + 1,) int32, from 0 to T without the filler
     longest: int  # tokens
-    groups: tuple[Group, ...]  # CPU only
-    order: Tensor  # CPU only: token positions of all groups, one after the other
-    restore: Tensor  # (T,) CPU only: where each token's result stands in `order`
-    filler: int = 0  # tokens at the end of the row that belong to no segment
+    lengths: np.ndarray  # (num_segments,) tokens
+    filler: int | None = None  # tokens at the end of the row that belong to no segment; None: 0
+
+    @property
+    def num_filled(self) -> int:
+        """Tokens at the end of the row that belong to no segment."""
+        return self.filler or 0
+
+    @cached_property
+    def dense(self) -> Dense:
+        """The row as dense batches, which only CPUs want: made when first asked for."""
+        return dense_of(self.lengths, self.filler)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Segments":
         """The same layout on a device."""
@@ -75,7 +93,13 @@ def segments_of(lengths: np.ndarray, filler: int | None = None) -> Segments:
     (CPU only); with it, even 0, the dense batches have lengths that other rows have, too.
     """
     ends = np.cumsum(lengths, dtype=np.int64)
-    starts = ends - lengths
+    boundaries = torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32))
+    return Segments(boundaries, int(lengths.max()), lengths, filler)
+
+
+def dense_of(lengths: np.ndarray, filler: int | None) -> Dense:
+    """Segments of similar length as dense batches; see `segments_of`."""
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
     rounded = -(-lengths // LENGTH_STEP) * LENGTH_STEP
     groups = []
     order = []
@@ -93,13 +117,10 @@ def segments_of(lengths: np.ndarray, filler: int | None = None) -> Segments:
     slots = np.flatnonzero(flat >= 0)
     restore = np.zeros(len(slots) + (filler or 0), np.int64)
     restore[flat[slots]] = slots
-    return Segments(
-        boundaries=torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
-        longest=int(lengths.max()),
+    return Dense(
         groups=tuple(groups),
         order=torch.cat([group.index.reshape(-1) for group in groups]),
         restore=torch.from_numpy(restore),
-        filler=filler or 0,
     )
 
 
@@ -172,10 +193,11 @@ def on_cpu(
     Tokens are brought into the order of the groups once, and cut there: a gather for each group
     would add up a whole (T, H, K) gradient for each in the backward pass.
     """
-    sizes = [group.index.numel() for group in at.groups]
-    cuts = [torch.split(states.index_select(0, at.order), sizes) for states in (q, k, v)]
+    dense = at.dense
+    sizes = [group.index.numel() for group in dense.groups]
+    cuts = [torch.split(states.index_select(0, dense.order), sizes) for states in (q, k, v)]
     results = []
-    for group, *parts in zip(at.groups, *cuts, strict=True):
+    for group, *parts in zip(dense.groups, *cuts, strict=True):
         # (N x L, H, K) -> (N, H, L, K)
         queries, keys, values = (
             part.view(*group.index.shape, *part.shape[1:]).transpose(1, 2) for part in parts
@@ -189,7 +211,7 @@ def on_cpu(
             weights = dropped(weights, dropout)
         mixed = torch.matmul(weights, values)  # (N, H, L, K)
         results.append(mixed.transpose(1, 2).flatten(0, 1))
-    return torch.cat(results).index_select(0, at.restore)
+    return torch.cat(results).index_select(0, dense.restore)
 
 
 def hidden_keys(group: Group, window: int | None) -> Tensor | None:

@@ -21,7 +21,9 @@ from torch.nn import functional
 IGNORED = -100  # a target that does not count: what is left of a static shape
 CHUNK = 512  # targets, at least
 MOST_CHUNKS = 8  # each adds to the weight's gradient in the inputs' precision: few roundings
-SLICE = 128  # targets; fp32 slices of 30k words stay below the size that malloc returns at once
+# Targets held in fp32 at once. On CPU slices of 30k words stay below the size that malloc returns;
+# on CUDA few large kernels.
+SLICE = {"cpu": 128, "cuda": 4096}
 
 
 def summed_cross_entropy(
@@ -78,7 +80,8 @@ def to_gradients(logits: Tensor, bias: Tensor | None, wanted: Tensor) -> Tensor:
     """Turn logits (C, V) without bias into the gradients of their losses; returns those (C,) in
     fp32. `wanted` (C, 1) are the targets."""
     losses = []
-    for part, at in zip(torch.split(logits, SLICE), torch.split(wanted, SLICE), strict=True):
+    size = SLICE[logits.device.type]
+    for part, at in zip(torch.split(logits, size), torch.split(wanted, size), strict=True):
         exact = part.float() if bias is None else part.float() + bias.float()  # (S, V)
         exact = torch.log_softmax(exact, dim=-1)
         losses.append(-exact.gather(1, at)[:, 0])
@@ -93,7 +96,8 @@ def judged(
 ) -> tuple[Tensor, Tensor]:
     """Loss (K,) in fp32 of every target, 0 where IGNORED, and whether it scores highest (K,)."""
     losses, hits = [], []
-    for part, at in zip(torch.split(hidden, SLICE), torch.split(targets, SLICE), strict=True):
+    size = SLICE[hidden.device.type]
+    for part, at in zip(torch.split(hidden, size), torch.split(targets, size), strict=True):
         logits = functional.linear(part, weight, bias).float()  # (S, V)
         losses.append(functional.cross_entropy(logits, at, ignore_index=IGNORED, reduction="none"))
         hits.append(logits.argmax(-1) == at)

@@ -161,19 +161,19 @@ def test_layout_of_two_short_segments_and_a_long_one() -> None:
     layout = segments_of(np.array([2, 40, 3]))
     assert layout.boundaries.tolist() == [0, 2, 42, 45]
     assert layout.longest == 40
-    short, long = layout.groups
+    short, long = layout.dense.groups
     assert short.index.tolist() == [[0, 1, 1], [42, 43, 44]]  # the end repeats the last token
     assert short.is_key.tolist() == [[True, True, False], [True, True, True]]
     assert not short.is_full
     assert long.is_full
     # results stand as short group (2 x 3 rows), then long group
-    assert layout.restore[:2].tolist() == [0, 1]
-    assert layout.restore[42:].tolist() == [3, 4, 5]
-    assert layout.restore[2:42].tolist() == list(range(6, 46))
+    assert layout.dense.restore[:2].tolist() == [0, 1]
+    assert layout.dense.restore[42:].tolist() == [3, 4, 5]
+    assert layout.dense.restore[2:42].tolist() == list(range(6, 46))
 
 
 def test_window_hides_keys_further_than_its_half() -> None:
-    (group,) = segments_of(np.array([4])).groups
+    (group,) = segments_of(np.array([4])).dense.groups
     hidden = hidden_keys(group, window=1)
     assert hidden is not None
     assert hidden.int().tolist() == [[0, 0, 1, 1], [0, 0, 0, 1], [1, 0, 0, 0], [1, 1, 0, 0]]
