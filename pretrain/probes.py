@@ -136,7 +136,7 @@ def run_child(
     """Fine-tune in a process of its own and read its score. Rank 0 calls it, the others wait."""
     began = time.monotonic()
     deadline = began + probe.max_minutes * 60
-    if torch.cuda.is_available():
+    if processes.uses_cuda():
         torch.cuda.empty_cache()  # what is cached is lent to the child
     try:
         child = start(recipe, probe.task, room)

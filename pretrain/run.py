@@ -32,9 +32,9 @@ from runtime.recipe import to_toml
 from runtime.stages import Plan
 
 # Another value continues the same run without a word: what is trained stays as it was.
-FREE_TO_CHANGE = {
+FREE_TO_CHANGE: dict[str, tuple[str, ...]] = {
     "train": ("evaluate_every_steps", "validation_samples", "micro_batch_size", "average_last"),
-    "engine": ("ds_config", "activation_checkpointing", "compile"),
+    "engine": ("ds_config", "activation_checkpointing", "compile", "deterministic"),
 }
 # What TensorBoard's page of parameters shows.
 MAIN_NUMBERS: Any = {

@@ -349,14 +349,14 @@ def convert(path: Path, final: Path, source: str) -> None:
 def random_state() -> dict[str, torch.Tensor]:
     """The generators that a training step may draw from on this rank."""
     state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if processes.uses_cuda():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
 def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
+    if "cuda" in state and processes.uses_cuda():
         torch.cuda.set_rng_state(state["cuda"])
 
 

@@ -33,6 +33,7 @@ class Engine(RecipeTable):
     )
     activation_checkpointing: bool = False  # compute layers again in backward: less memory, slower
     compile: bool = False  # torch.compile the encoder; pays on GPUs, below ZeRO stage 3
+    deterministic: bool = False  # CUDA: the same bits each time, resumed or not; slower
     peak_tflops: PositiveFloat | None = None  # of one device, for MFU; None: measured at the start
 
 

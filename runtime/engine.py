@@ -15,10 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("DS_ACCELERATOR", "cuda" if Path("/dev/nvidiactl").exists() else "cpu")
+import torch
+
+# Read by DeepSpeed when it is imported: else it takes a GPU that this build of torch cannot use.
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 
 import deepspeed
-import torch
 from deepspeed.checkpoint import ds_to_universal
 from deepspeed.checkpoint.constants import (
     UNIVERSAL_CHECKPOINT_INFO,
@@ -71,6 +73,21 @@ def start_communication(timer: Timer) -> None:
     processes.time_collectives(timer)
 
 
+def settle(device: torch.device, is_deterministic: bool) -> None:
+    """Have the allocator and torch work as training wants it, for the whole process.
+
+    Deterministic kernels give the same bits each time; on CUDA they are slower, on CPU there are no
+    others among those that a run uses.
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+    if is_deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+        # A pass over all memory that is taken, which no kernel of ours reads before it writes.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.use_deterministic_algorithms(True)
+
+
 def gather_layers_whole(module: nn.Module) -> None:
     """Have ZeRO-3 gather each repeated layer at once, not matrix by matrix: fewer hooks and
     collectives; the memory of one layer is little beside its activations."""
@@ -108,8 +125,7 @@ class Engine:
         self._is_wrapped = self.stage > 0 or table.precision == "bf16"
         self._clip_norm = optimizer.clip_norm
         self._stopwatch = Stopwatch(processes.device())
-        if self._stopwatch.device.type == "cpu":
-            keep_freed_memory()
+        settle(self._stopwatch.device, table.deterministic)
         start_communication(partial(self._stopwatch.part, "communication"))
         torch.manual_seed(seed)
         # Under ZeRO-3 transformers builds models in shards as long as this object is alive: this

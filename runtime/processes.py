@@ -53,7 +53,7 @@ def start(timeout_seconds: float) -> None:
             backend(), store=store, rank=0, world_size=1, timeout=timedelta(seconds=timeout_seconds)
         )
         return
-    if torch.cuda.is_available():
+    if uses_cuda():
         torch.cuda.set_device(local_rank())
     dist.init_process_group(backend(), timeout=timedelta(seconds=timeout_seconds))
 
@@ -145,7 +145,7 @@ def set_threads(threads_per_rank: int | None) -> None:
 
 
 def backend() -> str:
-    return "nccl" if torch.cuda.is_available() else "gloo"
+    return "nccl" if uses_cuda() else "gloo"
 
 
 def rank() -> int:
@@ -162,7 +162,13 @@ def local_rank() -> int:
 
 def device() -> torch.device:
     """The device this rank computes on."""
-    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    return torch.device("cuda", local_rank()) if uses_cuda() else torch.device("cpu")
+
+
+def uses_cuda() -> bool:
+    """True where there are CUDA devices and DS_ACCELERATOR, by which DeepSpeed chooses, does not
+    ask for the CPU."""
+    return os.environ.get("DS_ACCELERATOR") != "cpu" and torch.cuda.is_available()
 
 
 def sum_over_ranks(values: Sequence[float]) -> list[float]:

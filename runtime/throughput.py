@@ -182,7 +182,7 @@ class Throughput:
         """Memory of this process in GiB: resident now; on CUDA also the device's peak since the
         last call."""
         metrics = {"mem/resident_gib": self.process.memory_info().rss / GIB}
-        if torch.cuda.is_available():
+        if processes.uses_cuda():
             metrics["mem/device_peak_gib"] = torch.cuda.max_memory_allocated() / GIB
             torch.cuda.reset_peak_memory_stats()
         return metrics

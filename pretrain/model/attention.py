@@ -2,11 +2,11 @@
 
 Registers the attention `packed_varlen` with transformers. Models built with it receive the layout
 of the micro batch as the keyword argument `segments` and attend inside each segment only. On CUDA
-this is `torch.nn.attention.varlen`; on CPU, segments of similar length are gathered into dense
-batches and attention is written out as matmul, softmax, matmul, which is several times faster there
-than one fused call a segment. Restarting position_ids alone is no alternative: it leaks attention
-between documents. Other uses of a model (no `segments` given) are refused rather than silently
-dense.
+this is `torch.nn.attention.varlen`, where that can be (bf16 or fp16 and no dropout of attention
+weights). Else segments of similar length are gathered into dense batches and attention is written
+out as matmul, softmax, matmul, which is on CPUs several times faster than one fused call a segment.
+Restarting position_ids alone is no alternative: it leaks attention between documents. Other uses of
+a model (no `segments` given) are refused rather than silently dense.
 """
 
 # N segments  L longest segment of a group  T tokens of the micro batch  H heads  K head width
@@ -23,6 +23,7 @@ from pretrain.model.dropout import dropped
 
 NAME = "packed_varlen"
 LENGTH_STEP = 32  # segments whose lengths round up to the same multiple share a dense batch
+MOST_WIDTH = 256  # of a head in flash attention
 STEADY_STEP = 8  # tokens to whose multiple a dense batch is as long where shapes should repeat
 
 
@@ -46,7 +47,7 @@ class Group:
             self.masks[key] = (
                 None
                 if hidden is None
-                else torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
+                else torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, float("-inf"))
             )
         return self.masks[key]
 
@@ -58,6 +59,16 @@ class Dense:
     groups: tuple[Group, ...]
     order: Tensor  # token positions of all groups, one after the other
     restore: Tensor  # (T,) where each token's result stands in `order`
+
+    def to(self, device: torch.device) -> "Dense":
+        """The same batches on a device."""
+        if device.type == "cpu":
+            return self
+        groups = tuple(
+            Group(group.index.to(device), group.is_key.to(device), group.is_full)
+            for group in self.groups
+        )
+        return Dense(groups, self.order.to(device), self.restore.to(device))
 
 
 @dataclass(frozen=True)
@@ -76,8 +87,9 @@ class Segments:
 
     @cached_property
     def dense(self) -> Dense:
-        """The row as dense batches, which only CPUs want: made when first asked for."""
-        return dense_of(self.lengths, self.filler)
+        """The row as dense batches, made when first asked for: variable-length attention does
+        without."""
+        return dense_of(self.lengths, self.filler).to(self.boundaries.device)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Segments":
         """The same layout on a device."""
@@ -90,7 +102,7 @@ def segments_of(lengths: np.ndarray, filler: int | None = None) -> Segments:
     """The layout of consecutive segments; `lengths` (num_segments,) and `filler` cover the row.
 
     `filler` counts tokens at the end that belong to no segment and give a result that nobody reads
-    (CPU only); with it, even 0, the dense batches have lengths that other rows have, too.
+    (dense batches only); with it, even 0, the dense batches have lengths that other rows have, too.
     """
     ends = np.cumsum(lengths, dtype=np.int64)
     boundaries = torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32))
@@ -150,25 +162,24 @@ def packed_attention(
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # (T, H, K)
     if q.is_meta:  # only shapes are asked for
         return torch.empty_like(v)[None], None
-    if q.is_cuda:
-        return on_cuda(q, k, v, scaling, dropout, window, segments)[None], None
-    return on_cpu(q, k, v, scaling, dropout, window, segments)[None], None
+    if q.is_cuda and has_variable_length(q, dropout):
+        return by_variable_length(q, k, v, scaling, window, segments)[None], None
+    return in_dense_batches(q, k, v, scaling, dropout, window, segments)[None], None
 
 
-def on_cuda(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    scaling: float,
-    dropout: float,
-    window: int | None,
-    at: Segments,
+def has_variable_length(q: Tensor, dropout: float) -> bool:
+    """True where flash attention on CUDA can do it; queries q (T, H, K)."""
+    is_half = q.dtype in (torch.bfloat16, torch.float16)
+    is_fitting = q.shape[-1] % 8 == 0 and q.shape[-1] <= MOST_WIDTH
+    return not dropout and is_half and is_fitting and torch.cuda.get_device_capability() >= (8, 0)
+
+
+def by_variable_length(
+    q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None, at: Segments
 ) -> Tensor:
     """Variable-length flash attention: (T, H, K) each, bf16 or fp16."""
     from torch.nn.attention.varlen import varlen_attn  # absent in CPU builds of older versions
 
-    if dropout:
-        raise AssertionError("variable-length attention on CUDA has no dropout")
     window_size = (-1, -1) if window is None else (window, window)
     starts = at.boundaries
     mixed = varlen_attn(
@@ -179,7 +190,7 @@ def on_cuda(
     return mixed
 
 
-def on_cpu(
+def in_dense_batches(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -219,7 +230,7 @@ def hidden_keys(group: Group, window: int | None) -> Tensor | None:
     longest = group.index.shape[1]
     hidden = None if group.is_full else ~group.is_key[:, None, None, :]
     if window is not None and longest > window + 1:
-        offsets = torch.arange(longest)
+        offsets = torch.arange(longest, device=group.index.device)
         is_far = (offsets[:, None] - offsets[None, :]).abs() > window  # (L, L)
         # a query beyond its segment's end would see nothing and give NaN: its window stays open
         is_far = is_far & group.is_key[:, None, :, None] if hidden is not None else is_far

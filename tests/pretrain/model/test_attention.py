@@ -178,25 +178,3 @@ def test_window_hides_keys_further_than_its_half() -> None:
     assert hidden is not None
     assert hidden.int().tolist() == [[0, 0, 1, 1], [0, 0, 0, 1], [1, 0, 0, 0], [1, 1, 0, 0]]
     assert hidden_keys(group, window=3) is None
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("window", [None, 17])
-def test_variable_length_attention_on_cuda_equals_that_on_cpu(window: int | None) -> None:
-    """Values and gradients in bf16; widths as flash attention takes them."""
-    generator = torch.Generator().manual_seed(2)
-    total = int(LENGTHS.sum())
-    inputs = [torch.randn(1, 4, total, 64, generator=generator) for _ in range(3)]
-    weight = torch.randn(1, total, 4, 64, generator=generator)
-    results = []
-    for device, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
-        states = [part.to(device, dtype).requires_grad_() for part in inputs]
-        layout = segments_of(LENGTHS).to(torch.device(device))
-        mixed, _ = attention.packed_attention(
-            torch.nn.Module(), *states, None, 0.125, sliding_window=window, segments=layout
-        )
-        (mixed * weight.to(device, dtype)).sum().backward()
-        results.append([mixed.detach(), *(part.grad for part in states)])
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found.float().cpu(), expected, rtol=3e-2, atol=3e-2)
