@@ -9,7 +9,7 @@ topics (DBpedia), which have little in common. Weights fixed at 1 and 1 or at 1 
 by uncertainty, DWA and FAMO. Scores are those of the test file, or of held-out rows where there is
 none (MR, DBpedia).
 
-A pair is one recipe on one core with one thread, both at the same time; half an hour.
+A pair is one recipe in bf16 on one core with one thread, both at the same time; half an hour.
 `--quick` takes 60 rows and one seed, and writes nothing.
 """
 
@@ -91,7 +91,7 @@ def compared(pair: str, room: Path, core: int, is_quick: bool) -> list[dict[str,
     recipe = {
         "name": "bench",
         "output": str(folder / "run"),
-        "engine": ENGINE,
+        "engine": ENGINE | {"precision": "bf16"},
         "tasks": {name: files_of(name, folder, rows) | settings for name in (main_task, second)},
         "multitask": {
             name: settings

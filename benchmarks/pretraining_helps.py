@@ -9,8 +9,8 @@ together (`domain`). Three tasks of TEXTMILL_DATA (default ../shared/data) on 1,
 each, 3 seeds: NCBI-disease (strict entity F1), ChemProt (micro F1), SciCite (macro F1), on test.
 Texts of test sets are taken out of all pretraining text by the recipe's decontamination.
 
-Encoders are pretrained by two ranks, tasks fine-tuned two at a time on one core each; about an hour
-and a half of both cores. Runs that results/pretraining_helps.json holds are not repeated unless
+All in bf16: encoders are pretrained by two ranks, tasks fine-tuned two at a time on one core each;
+about an hour of both cores. Runs that results/pretraining_helps.json holds are not repeated unless
 `--fresh`; encoders are made again unless they are in `--work`, where they stay (augmentation.py
 takes the same folder). `--quick` takes little of everything and writes nothing.
 """
@@ -142,7 +142,7 @@ def pretraining_of(output: Path, task: str, start: str, is_quick: bool) -> dict[
         "optimizer": {"learning_rate": RATES[start]},
         "train": {"total_tokens": tokens, "global_batch_size": 32, "micro_batch_size": 16,
                   "evaluate_every_steps": 200},
-        "engine": {"precision": "fp32", "threads_per_rank": 1},
+        "engine": {"precision": "bf16", "threads_per_rank": 1},
         "checkpoint": {"interval_steps": 200},
     }  # fmt: skip
 
@@ -182,7 +182,7 @@ def scores(
     }
     with (
         tempfile.TemporaryDirectory() as folder,
-        fine_tuned(recipe_of(table, seed, Path(folder)), core) as home,
+        fine_tuned(recipe_of(table, seed, Path(folder), "bf16"), core) as home,
     ):
         report = provenance.read_json(home / "report.json")
     metric = TASKS[task]["metric"]

@@ -2,13 +2,14 @@
 
 Each fold is trained as the task itself would be, with its copies (made from the rows the fold
 trains on, and chosen on them if `[augment] auto` says so) and the task's valid rows to choose the
-checkpoint and calibrate decoding. Test rows are not touched.
+checkpoint and calibrate decoding. Test rows are not touched. Of a multi-task model the main task is
+cut into folds; all rows of the others are trained on.
 
 The folder holds `fold-K/` (finetune/held_out.py; a finished fold is not repeated) with the fold's
 metric in score.json, `predictions.jsonl` (a line of finetune/reports/predictions.py for each
 training row, with its `fold`) and
 crossvalidation.json:
-task, kind, metric, seed
+task, kind, metric, seed, together_with   (the other tasks of a multi-task model)
 folds      of each fold: rows trained on and predicted, metrics, training, augmentation
 mean, deviation   of each metric over the folds (sample deviation)
 metrics    over all out-of-fold predictions at once, with `intervals` (95 %, resampled rows)
@@ -26,6 +27,7 @@ from finetune import folds, held_out
 from finetune.augmentation import autoaugment
 from finetune.config import Recipe
 from finetune.evaluation import Scored
+from finetune.held_out import ALONE, Learner
 from finetune.prepare import Prepared
 from finetune.reports import findings, predictions
 from runtime import processes, provenance
@@ -84,6 +86,7 @@ def run(
     number: int,
     seed: int,
     accepts_drift: bool = False,
+    learner: Learner = ALONE,
 ) -> Result:
     """Train and predict `number` folds, at least 2, and write what they came to. All ranks call it.
 
@@ -96,7 +99,7 @@ def run(
         at = folder / f"fold-{i}"
         part = held_out.part(prepared, *folds.divided(dataset.rows, rows))
         part, augmentation = autoaugment.apply(recipe, part, at, accepts_drift)
-        done = held_out.predicted(recipe, part, at, seed, accepts_drift)
+        done = held_out.predicted(recipe, part, at, seed, accepts_drift, learner)
         num_trained = len(part.data["train"].rows)
         found.append(Fold(rows, num_trained, done.scored, done.training, augmentation))
         if processes.rank() == 0:
@@ -108,7 +111,7 @@ def run(
             )  # fmt: skip
     result = Result(prepared.task.metric, found, pooled(prepared, found))
     if processes.rank() == 0:
-        write(folder, prepared, result, seed)
+        write(folder, prepared, result, seed, learner.beside)
     processes.barrier()
     return result
 
@@ -124,13 +127,16 @@ def pooled(prepared: Prepared, found: Sequence[Fold]) -> Scored:
     return Scored(scores, statistics.fmean(fold.scored.loss for fold in found), said)
 
 
-def write(folder: Path, prepared: Prepared, result: Result, seed: int) -> None:
+def write(
+    folder: Path, prepared: Prepared, result: Result, seed: int, beside: Sequence[str]
+) -> None:
     """crossvalidation.json and the predictions. Rank 0 calls it."""
     report = {
         "task": prepared.name,
         "kind": prepared.task.kind,
         "metric": result.metric,
         "seed": seed,
+        "together_with": list(beside),
         "folds": [
             {
                 "rows_trained": fold.num_trained,

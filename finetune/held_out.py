@@ -11,7 +11,7 @@ manifest of other rows or settings is refused.
 """
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,32 @@ import numpy as np
 from finetune import evaluation, single
 from finetune.config import Recipe
 from finetune.evaluation import Outputs, Scored
-from finetune.fit import fit
+from finetune.fit import Trainable, fit
+from finetune.heads import Objective
 from finetune.prepare import Prepared
 from runtime import drift, processes, provenance, retention, stages
+from runtime.engine import Engine
 from runtime.errors import DataError
 
 SPLIT = "held_out"  # the rows that are predicted, beside train and valid
 OUTPUTS = "outputs.npz"
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What kind of model is trained on a task's rows."""
+
+    trainable: Callable[[Prepared], Trainable]
+    objective: Callable[[Engine, Prepared], Objective]  # of the task, in the trained model
+    identity: Callable[[Prepared], dict[str, Any]]  # JSON: what a fit depends on
+    beside: Sequence[str] = ()  # the other tasks that it is trained on
+
+
+ALONE = Learner(
+    single.trainable,
+    lambda engine, prepared: evaluation.whole(engine),
+    lambda prepared: single.identity_of(prepared, is_random=False),
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +65,12 @@ def part(prepared: Prepared, train: Sequence[Any], held_out: Sequence[Any]) -> P
 
 
 def predicted(
-    recipe: Recipe, prepared: Prepared, folder: Path, seed: int, accepts_drift: bool = False
+    recipe: Recipe,
+    prepared: Prepared,
+    folder: Path,
+    seed: int,
+    accepts_drift: bool = False,
+    learner: Learner = ALONE,
 ) -> Predicted:
     """Train on a `part` and predict what it holds out, unless that was done. All ranks call it.
 
@@ -54,14 +78,15 @@ def predicted(
     """
     # Rows are given here: which operations made some of them is no setting of this fit.
     prepared = replace(prepared, task=prepared.task.model_copy(update={"augment": ()}))
-    identity = identity_of(recipe, prepared, seed)
+    identity = identity_of(recipe, prepared, seed, learner)
     if processes.all_ranks((folder / stages.MANIFEST).is_file()):
         return stored(prepared, folder, identity)
-    fitted = fit(single.trainable(prepared), recipe, folder, seed, accepts_drift)
-    decoding = single.final_scores(fitted.engine, prepared)[1]
-    outputs = evaluation.outputs(fitted.engine, prepared.encoded[SPLIT].windows)
+    fitted = fit(learner.trainable(prepared), recipe, folder, seed, accepts_drift)
+    part = learner.objective(fitted.engine, prepared)
+    decoding = evaluation.calibrated(fitted.engine, prepared, part)[1]
+    outputs = evaluation.outputs(fitted.engine, prepared.encoded[SPLIT].windows, part)
     training = fitted.training
-    del fitted
+    del fitted, part
     gc.collect()  # the engine's parameters, before the next model is built
     if processes.rank() == 0:
         write(folder, outputs, identity, {"decoding": decoding, "training": training})
@@ -70,11 +95,13 @@ def predicted(
     return Predicted(evaluation.scored(prepared, SPLIT, outputs, decoding), training)
 
 
-def identity_of(recipe: Recipe, prepared: Prepared, seed: int) -> dict[str, Any]:
+def identity_of(
+    recipe: Recipe, prepared: Prepared, seed: int, learner: Learner = ALONE
+) -> dict[str, Any]:
     """What the outputs of a fit depend on, as JSON."""
     return drift.as_json(
         {
-            **single.identity_of(prepared, is_random=False),
+            **learner.identity(prepared),
             "patience": prepared.task.patience,
             "engine": {"precision": recipe.engine.precision},
             "optimizer": recipe.optimizer.model_dump(mode="json"),

@@ -1,6 +1,8 @@
 """Shared set-up of the tests: offline, CPU, and a private cache for DeepSpeed's builds."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -8,7 +10,9 @@ from pathlib import Path
 import pytest
 
 # Before anything imports torch or deepspeed: a killed build leaves a lock that hangs later starts.
-os.environ.setdefault("TORCH_EXTENSIONS_DIR", tempfile.mkdtemp(prefix="textmill-extensions-"))
+if "TORCH_EXTENSIONS_DIR" not in os.environ:  # in a worker it is there
+    os.environ["TORCH_EXTENSIONS_DIR"] = tempfile.mkdtemp(prefix="textmill-extensions-")
+    atexit.register(shutil.rmtree, os.environ["TORCH_EXTENSIONS_DIR"], ignore_errors=True)
 os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",

@@ -1,7 +1,8 @@
 """`crossvalidate RECIPE [key.path=value ...] [--task NAME] [--folds N]`: score every training row
 by a model that has not seen it.
 
-Writes output/finetune/TASK/folds; what is done is not repeated.
+NAME is a task or a multi-task model, of which the main task is scored. Writes
+output/finetune/NAME/folds; what is done is not repeated.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -21,7 +22,7 @@ FOLDER = "folds"
 def add_arguments(parser: ArgumentParser) -> None:
     command.add_arguments(parser)
     command.add_drift_argument(parser)
-    parser.add_argument("--task", help="one task of the recipe; without it: all of them")
+    parser.add_argument("--task", help="one task or multi-task model; without it: all of them")
     parser.add_argument("--folds", type=int, default=5, help="how many (default: 5)")
 
 
@@ -51,43 +52,58 @@ def run(found: Namespace) -> None:
 
 
 def names(checked: "Recipe", task: str | None) -> list[str]:
-    """The tasks that are meant. Raises RecipeError if there is none of that name."""
-    if not checked.tasks or (task and task not in checked.tasks):
-        known = ", ".join(checked.tasks) or "none"
-        raise RecipeError(f"--task {task}: the tasks of the recipe are: {known}")
-    return [task] if task else list(checked.tasks)
+    """The tasks and multi-task models that are meant. Raises RecipeError if there is none of that
+    name."""
+    known = [*checked.tasks, *checked.multitask]
+    if not known or (task and task not in known):
+        raise RecipeError(
+            f"--task {task}: the tasks of the recipe are: {', '.join(known) or 'none'}"
+        )
+    trained = [name for name, found in checked.tasks.items() if found.alone]
+    return [task] if task else [*trained, *checked.multitask]
 
 
 def planned(checked: "Recipe", name: str, folds: int) -> Plan:
-    """What cross-validating a task would do."""
+    """What cross-validating a task or a multi-task model would do."""
     from finetune import plan
     from runtime import provenance
 
-    task = plan.plan_task(checked, name, checked.tasks[name])
-    inputs = provenance.fingerprint([task.inputs, folds])
+    if name in checked.tasks:
+        whole, rows = plan.plan_task(checked, name, checked.tasks[name]), "the training rows"
+    else:
+        whole = plan.plan_together(checked, name)
+        rows = f"the training rows of {next(iter(checked.multitask[name].weights))}"
     return replace(
-        task,
-        stage=f"{task.stage}.{FOLDER}",
-        folder=task.folder / FOLDER,
-        inputs=inputs,
-        lines=[*task.lines, f"{folds} folds of the training rows"],
+        whole,
+        stage=f"{whole.stage}.{FOLDER}",
+        folder=whole.folder / FOLDER,
+        inputs=provenance.fingerprint([whole.inputs, folds]),
+        lines=[*whole.lines, f"{folds} folds of {rows}"],
     )
 
 
 def validate(checked: "Recipe", name: str, plan: Plan, folds: int, accepts_drift: bool) -> None:
-    """Cross-validate one task; its manifest is written last. All ranks call it."""
-    from finetune import crossvalidation
+    """Cross-validate one task or multi-task model; its manifest is written last. All ranks call
+    it."""
+    from finetune import crossvalidation, held_out
+    from finetune.multitask import held_out as together
     from finetune.plan import seeds_of
     from finetune.prepare import prepare
     from runtime import processes, provenance, stages
     from runtime.recipe import to_toml
 
-    prepared = prepare(checked, name)
+    several = together.prepared(checked, name) if name in checked.multitask else None
+    prepared = prepare(checked, name) if several is None else several.main
     if processes.rank() == 0:
         provenance.record_start(plan.folder, to_toml(checked))
     processes.barrier()
+    learner = held_out.ALONE
+    if several is not None:
+        learner = together.learner(checked, several, plan.folder, accepts_drift)
     seed = seeds_of(checked, prepared.task)[0]
-    result = crossvalidation.run(checked, prepared, plan.folder, folds, seed, accepts_drift)
+    result = crossvalidation.run(
+        checked, prepared, plan.folder, folds, seed, accepts_drift, learner
+    )
     if processes.rank() != 0:
         return
     for line in crossvalidation.lines(prepared, plan.folder, result):

@@ -26,7 +26,7 @@ from finetune.search.study import Study
 from finetune.search.table import Range
 from finetune.search.trials import Trials
 from runtime import stages
-from runtime.errors import DataError, RecipeError
+from runtime.errors import DataError
 
 FOLDER = "search"
 
@@ -73,11 +73,6 @@ def check(recipe: Recipe, hostfile: Path | None) -> tuple[str, list[Place]]:
     """The target and the places. Raises RecipeError or DataError for what cannot work."""
     target = space.target_of(recipe)
     space.check(recipe, target)
-    if recipe.search.folds and target in recipe.multitask:
-        raise RecipeError(
-            f"search.folds: {target} is a multi-task model, and cross-validation is for a task by "
-            "itself; remove search.folds"
-        )
     table = space.table_of(recipe, target)
     names = space.tasks_of(recipe, target)
     waiting = plan.awaited(recipe, table, space.table_name(recipe, target))

@@ -155,7 +155,9 @@ def start(setting: Setting, source: Source, work: Work, place: Place) -> Running
 def command(setting: Setting) -> list[str]:
     """What is run of fine-tuning."""
     folds = setting.recipe.search.folds
-    return ["crossvalidate", "--folds", str(folds)] if folds else ["train"]
+    if not folds:
+        return ["train"]
+    return ["crossvalidate", "--folds", str(folds), "--task", setting.target]
 
 
 def watch(setting: Setting, source: Source, each: Running) -> None:

@@ -248,6 +248,21 @@ top = 0
 """
 
 
+def test_weights_of_several_tasks_are_cross_validated(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    path = add_search(workplace, TOGETHER)
+    found = searched(path, ["search.folds=2", "multitask.both.epochs=1"])
+    for trial, weight in zip(found["trials"], (0.1, 1.0), strict=True):
+        folder = SEARCH.with_name("both") / f"trials/{trial['number']}"
+        report = json.loads((folder / "finetune/both/folds/crossvalidation.json").read_text())
+        assert (report["task"], report["together_with"]) == ("people", ["reviews"])
+        assert trial["score"] == report["mean"]["f1"]
+        assert trial["values"] == {"multitask.both.weights.reviews": weight}
+        assert not (folder / "finetune/people").exists()  # nothing else is trained
+
+
 def test_weights_of_several_tasks_are_searched(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +288,6 @@ def test_a_search_that_only_fails_ends(workplace: Path, monkeypatch: pytest.Monk
     ("override", "fault", "message"),
     [
         ('tasks.people.train="absent.conll"', DataError, "waits for absent.conll"),
-        ("search.folds=2", RecipeError, "both is a multi-task model"),
         ("search.parallel=999", RecipeError, r"search\.parallel = 999"),
         ("search.space={}", RecipeError, r"\[search.space\] is empty"),
     ],
