@@ -219,8 +219,11 @@ def concluded(position: Position, metrics: dict[str, float], stops: bool, start:
         raise GoBack(position)
     if is_last and evaluation:
         refuse_broken(evaluation)
-    # A rollback goes to a checkpoint of the interval, whether or not the run was stopped.
-    is_due = every(settings.checkpoint.interval_steps, step) and not start.guard.in_a_row
+    # A rollback goes to a checkpoint of the interval, whether or not the run was stopped. The best
+    # one is needed at the end, wherever it is.
+    is_best = evaluation is not None and position.best_step == step
+    is_needed = is_best or not start.guard.in_a_row
+    is_due = every(settings.checkpoint.interval_steps, step) and is_needed
     if is_last or stops or is_due:
         position = replace(position, state=start.state())
         save(position, start)
@@ -240,6 +243,8 @@ def stopped(step: int, batches: Batches) -> StopRequested:
 def save(position: Position, start: Start) -> None:
     """Write a checkpoint; nothing that was logged up to it may be lost after it."""
     job, table = start.job, start.settings.checkpoint
+    if start.guard.in_a_row:  # this one must not push out that which a rollback goes to
+        table = table.model_copy(update={"keep_last": table.keep_last + 1})
     start.written.flush()
     folder = job.folder / checkpoint.FOLDER
     with start.throughput.excluded("checkpoint"):

@@ -104,6 +104,27 @@ def test_a_run_goes_back_and_passes_over_the_data(returning: Path) -> None:
     assert manifest["position"]["data_offset"] == 3
 
 
+ONE_KEPT = ("train.evaluate_every_steps=4", "checkpoint.keep_last=1")
+
+
+def test_the_best_step_is_saved_although_its_update_was_refused(workplace: Path) -> None:
+    """What is restored at the end of fine-tuning."""
+    stopped = faulty(
+        workplace, {7: math.nan}, *GUARD, *ONE_KEPT, when_running=stop_after(workplace, 8)
+    )
+    assert stopped.exit_codes == [75, 75], stopped.text
+    assert list(refused(workplace, 0)) == [8]
+    assert (stage(workplace) / "checkpoints/step-00000008/MANIFEST.json").is_file()
+
+
+def test_the_best_step_leaves_the_checkpoint_to_go_back_to(workplace: Path) -> None:
+    """Steps 8 to 10 are refused, the evaluation after step 8 is the best so far."""
+    faults = {7: math.nan, 8: math.nan, 9: math.nan}
+    done = faulty(workplace, faults, *GUARD, *ONE_KEPT)
+    assert done.exit_codes == [0, 0], done.text
+    assert "going back to step 4, passing over the data of 6 steps" in done.text
+
+
 def test_going_back_is_the_same_after_a_stop_and_a_kill(returning: Path, workplace: Path) -> None:
     """Stopped at a step of its own before the refusals, killed after going back."""
     stopped = faulty(workplace, STRETCH, *GUARD, when_running=stop_after(workplace, 8))
