@@ -30,6 +30,7 @@ from finetune.task import Loss, Window
 from finetune.used_rows import UsedRows
 from pretrain.model.dropout import use_cheap_dropout
 from pretrain.model.embeddings import whole
+from pretrain.model.linear import use_fast_linear
 from runtime.errors import DataError, RecipeError
 
 log = logging.getLogger("textmill")
@@ -62,6 +63,7 @@ class Objective(nn.Module):
         self.model = model
         self.rows = rows
         use_cheap_dropout(model)
+        use_fast_linear(model)
         self.head = head
         self.extra = dict(extra or {})
         self.loss = SummedLoss(loss, int(model.config.num_labels))

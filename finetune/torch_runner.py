@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from finetune.heads import CLASSES
 from finetune.runners import BATCH_TOKENS, Inputs, Runner
+from pretrain.model.linear import use_fast_linear
 
 BATCH_TOKENS_ON_GPU = 32768
 
@@ -42,6 +43,7 @@ def open_model(
         torch.set_num_threads(threads)
     device = torch.device(device_name or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = load(folder, head).to(device)
+    use_fast_linear(model)
 
     def run(arrays: Inputs) -> NDArray[np.float32]:
         inputs = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from pretrain.model.linear import add_product, product
+
 IGNORED = -100  # a target that does not count: what is left of a static shape
 CHUNK = 512  # targets, at least
 MOST_CHUNKS = 8  # each adds to the weight's gradient in the inputs' precision: few roundings
@@ -54,15 +56,14 @@ class SummedLoss(torch.autograd.Function):
         for start in range(0, len(hidden), size):
             part = slice(start, min(start + size, len(hidden)))
             counted = hidden[part] * counts[part]  # an ignored target moves nothing
-            logits = buffer[: len(counted)]  # (C, V)
-            torch.mm(hidden[part], weight.t(), out=logits)
+            logits = product(hidden[part], weight, buffer[: len(counted)])  # (C, V)
             losses = to_gradients(logits, bias, wanted[part])
             total += (losses * counts[part, 0]).sum()
-            torch.mm(logits, weight, out=hidden_gradient[part])
+            product(logits, weight.t(), hidden_gradient[part])
             if start == 0:
-                torch.mm(logits.t(), counted, out=weight_gradient)
+                product(logits.t(), counted.t(), weight_gradient)
             else:
-                weight_gradient.addmm_(logits.t(), counted)
+                add_product(weight_gradient, logits.t(), counted.t())
             if bias_gradient is not None:
                 bias_gradient += (counts[part].t() @ logits)[0]
         hidden_gradient *= counts

@@ -17,6 +17,7 @@ from pretrain.model.cross_entropy import IGNORED as IGNORED
 from pretrain.model.cross_entropy import judged
 from pretrain.model.dropout import use_cheap_dropout
 from pretrain.model.head import Head, summed_loss
+from pretrain.model.linear import use_fast_linear
 
 
 class MaskedLM(nn.Module):
@@ -28,6 +29,7 @@ class MaskedLM(nn.Module):
         self.model = model
         self.head = Head(model)
         use_cheap_dropout(model)
+        use_fast_linear(model)
 
     def forward(
         self,
