@@ -34,6 +34,12 @@ def conll(folder: str, names: Sequence[str], epochs: int, context: dict[str, Any
     )
 
 
+# The first rows of a training file do not hold all of them.
+CHEMPROT_LABELS = [
+    "ACTIVATOR", "AGONIST", "AGONIST-ACTIVATOR", "AGONIST-INHIBITOR", "ANTAGONIST",
+    "DOWNREGULATOR", "INDIRECT-DOWNREGULATOR", "INDIRECT-UPREGULATOR", "INHIBITOR", "PRODUCT-OF",
+    "SUBSTRATE", "SUBSTRATE_PRODUCT-OF", "UPREGULATOR",
+]  # fmt: skip
 AS_THE_DRIVER = {"max_length": 256}  # tokens, where finetune_hf_classification.py cuts texts
 CHINESE_ROWS = 3000  # of ChnSentiCorp's 9,600: its texts are long
 # MiniLM was last trained on 128 tokens. A window scores two to three sentences: a step of 8 has

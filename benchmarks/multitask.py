@@ -1,6 +1,6 @@
 """Two tasks on one encoder beside each task alone: what training together brings and costs.
 
-    python benchmarks/multitask.py [--quick] [--pairs NAME ...]
+    python benchmarks/multitask.py [--quick] [--fresh] [--pairs NAME ...] [--work FOLDER]
 
 MiniLM-L6 on the first 1,000 training rows of each task of TEXTMILL_DATA (default ../shared/data),
 3 seeds, the same settings together and alone: `biomedical` is NER of diseases (NCBI-disease, the
@@ -9,20 +9,19 @@ topics (DBpedia), which have little in common. Weights fixed at 1 and 1 or at 1 
 by uncertainty, DWA and FAMO. Scores are those of the test file, or of held-out rows where there is
 none (MR, DBpedia).
 
-A pair is one recipe in bf16 on one core with one thread, both at the same time; half an hour.
-`--quick` takes 60 rows and one seed, and writes nothing.
+A pair is one recipe in bf16 on one core with one thread, both at the same time; about an hour.
+Pairs that results/multitask.json holds already are not repeated unless `--fresh`; in `--work` a run
+that was stopped is continued. `--quick` takes 60 rows and one seed, and writes nothing.
 """
 
 import argparse
-import itertools
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import record
-from fine_tuning import ENGINE, encoder, run_recipe
-from labelled_sets import DATA, head
+from fine_tuning import ENGINE, encoder, on_both_cores, run_recipe
+from labelled_sets import CHEMPROT_LABELS, DATA, head
 from rich.console import Console
 from rich.table import Table
 
@@ -46,6 +45,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "relations": {
         "kind": "classification", "format": "jsonl", "metric": "micro_f1",
         "train": "chemprot/train.txt", "valid": "chemprot/dev.txt", "test": "chemprot/test.txt",
+        "labels": CHEMPROT_LABELS,
     },
     "sentiment": {
         "kind": "classification", "format": "label_first", "encoding": "cp1252",
@@ -63,22 +63,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="60 rows, one seed, no file")
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--fresh", action="store_true", help="repeat what is recorded already")
+    parser.add_argument("--work", type=Path, help="folder to keep the runs in; default: none")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(compared, pair, Path(name), core, arguments.quick)
-            for core, pair in enumerate(arguments.pairs)
-        ]
-        raw = list(itertools.chain(*(job.result() for job in jobs)))
-    if not arguments.quick:
-        record.write(NAME, figures(raw), raw)
+    path = record.RESULTS / f"{NAME}.json"
+    is_kept = path.is_file() and not arguments.fresh and not arguments.quick
+    raw: list[dict[str, Any]] = provenance.read_json(path)["raw"] if is_kept else []
+    known = {line["pair"] for line in raw}
+    wanted = [pair for pair in arguments.pairs if pair not in known]
+    with tempfile.TemporaryDirectory() as name:
+        room = arguments.work.absolute() if arguments.work else Path(name)
+        jobs = on_both_cores(wanted, lambda pair, core: compared(pair, room, core, arguments.quick))
+        for found in jobs:
+            raw += found
+            if not arguments.quick:
+                record.write(NAME, figures(raw), raw)
     show(raw)
 
 
 def compared(pair: str, room: Path, core: int, is_quick: bool) -> list[dict[str, Any]]:
     """One recipe: both tasks alone, and together by every weighting."""
     folder = room / pair
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     main_task, second = PAIRS[pair]
     settings = {
         "encoder": str(encoder()),

@@ -29,6 +29,7 @@ from typing import Any
 import record
 import tomli_w
 from fine_tuning import call, encoder, fine_tuned, on_both_cores, recipe_of
+from labelled_sets import CHEMPROT_LABELS
 from rich.console import Console
 from rich.table import Table
 
@@ -45,7 +46,12 @@ RATES = {"ours": 1e-3, "task": 1e-4, "domain": 1e-4}
 GENERAL = ("books", "docs", "legal", "wiki")
 TASKS: dict[str, dict[str, Any]] = {
     "ncbi-disease": {"kind": "ner", "separator": "tab", "metric": "f1", "learning_rate": 2e-4},
-    "chemprot": {"kind": "classification", "format": "jsonl", "metric": "micro_f1"},
+    "chemprot": {
+        "kind": "classification",
+        "format": "jsonl",
+        "metric": "micro_f1",
+        "labels": CHEMPROT_LABELS,
+    },
     "scicite": {"kind": "classification", "format": "jsonl", "metric": "macro_f1"},
 }
 DOMAIN = ("ncbi-disease", "bc5cdr", "chemprot", "scicite")
