@@ -28,7 +28,7 @@ import finetune_vs_trainer as both
 import record
 import torch
 from fine_tuning import encoder, fine_tuned, recipe_of
-from gpu_pretrain import hardware
+from gpu_shapes import hardware
 from labelled_sets import SETS, written
 from rich.console import Console
 from rich.table import Table

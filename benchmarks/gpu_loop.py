@@ -69,7 +69,8 @@ def measured(
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     accumulation = given["accumulation"] * max(1, given["micro_tokens"] // given["length"] // rows)
     warmup, counted = given["steps"]
-    made = batches(given, corpus, rows, device)
+    radius = config.sliding_window if config.model_type == "modernbert" else None
+    made = batches(given, corpus, rows, device, radius)
     kept = list(islice(made, accumulation * 2))  # taken again and again
     if not kept:
         raise ValueError("the shards are too small for one batch")
@@ -101,9 +102,10 @@ def synchronize(device: torch.device) -> None:
 
 
 def batches(
-    given: dict[str, Any], corpus: Corpus, rows: int, device: torch.device
+    given: dict[str, Any], corpus: Corpus, rows: int, device: torch.device, radius: int | None
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Inputs of one forward on the device, and their real tokens."""
+    """Inputs of one forward on the device, and their real tokens; `radius` is that of the local
+    layers' window, None without such layers."""
     length, mask_id, pad_id = given["length"], corpus.tokenizer.mask_id, corpus.tokenizer.pad_id
     rng = np.random.default_rng(0)
     for parts in row_parts(given, corpus, rng, rows):
@@ -136,7 +138,8 @@ def batches(
             inputs["position_ids"] = torch.from_numpy(places)
         inputs = {name: value.to(device) for name, value in inputs.items()}
         if given["mode"] in ("masked", "masked-compiled", "flex"):
-            mask = block_masks(torch.from_numpy(documents).to(device), given)
+            is_flex = given["mode"] == "flex"
+            mask = block_masks(torch.from_numpy(documents).to(device), is_flex, radius)
             inputs["attention_mask"] = mask
         yield inputs, int(is_real.sum())
 
@@ -174,10 +177,10 @@ def row_parts(
             filled = filled[rows:]
 
 
-def block_masks(documents: Tensor, given: dict[str, Any]) -> Any:
+def block_masks(documents: Tensor, is_flex: bool, radius: int | None) -> Any:
     """What keeps the documents (rows, length) of a row apart; -1 is padding."""
     rows, length = documents.shape
-    if given["mode"] == "flex":
+    if is_flex:
         from torch.nn.attention.flex_attention import create_block_mask
 
         def is_same(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -186,19 +189,13 @@ def block_masks(documents: Tensor, given: dict[str, Any]) -> Any:
         mask: Any = create_block_mask(
             is_same, rows, None, length, length, device=str(documents.device)
         )
-        return {"full_attention": mask, "sliding_attention": mask} if is_local(given) else mask
+        return mask if radius is None else {"full_attention": mask, "sliding_attention": mask}
     same = (documents[:, :, None] == documents[:, None, :])[:, None]  # (rows, 1, length, length)
-    if not is_local(given):
+    if radius is None:
         return same
     places = torch.arange(length, device=documents.device)
-    radius = AutoConfig.from_pretrained(given["config"]).sliding_window
     near = (places[:, None] - places[None, :]).abs() <= radius
     return {"full_attention": same, "sliding_attention": same & near}
-
-
-def is_local(given: dict[str, Any]) -> bool:
-    """True if some layers of the model see a window only."""
-    return bool(AutoConfig.from_pretrained(given["config"]).model_type == "modernbert")
 
 
 if __name__ == "__main__":

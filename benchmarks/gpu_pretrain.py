@@ -34,9 +34,13 @@ from typing import Any
 import record
 import tomli_w
 import torch
+from gpu_shapes import ALL, QUICK, SHAPES, VARIANTS, hardware
 from rich.console import Console
 from rich.table import Table
 
+from data_prep.shards import Corpus
+from pretrain.config import Model
+from pretrain.model.build import shape as config_of
 from runtime import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,49 +50,6 @@ PARTS = ("correctness", "throughput", "ablation", "profile", "run")
 DOMAINS = ("wiki", "books", "docs", "legal", "code")
 WARMUP, STEPS, WINDOW = 8, 12, 4  # steps not counted, counted, and of one logged line
 ACCUMULATION = 4  # micro batches a step
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A model and how much of it fits a device."""
-
-    table: Mapping[str, Any]  # of the recipe
-    micro_tokens: int  # of one forward
-
-
-def modernbert(layers: int, width: int, heads: int, between: int) -> dict[str, Any]:
-    return {
-        "architecture": "modernbert", "num_layers": layers, "hidden_size": width,
-        "num_heads": heads, "intermediate_size": between,
-    }  # fmt: skip
-
-
-SHAPES = {
-    "modernbert-base": Shape(modernbert(22, 768, 12, 1152), 65_536),
-    "modernbert-large": Shape(modernbert(28, 1024, 16, 2624), 32_768),
-    "bert-base": Shape(modernbert(12, 768, 12, 3072) | {"architecture": "bert"}, 65_536),
-    "32m": Shape(modernbert(10, 384, 6, 576), 131_072),
-    "17m": Shape(modernbert(7, 256, 4, 384), 131_072),
-}
-QUICK = {
-    "small": Shape(modernbert(3, 64, 2, 96), 1024),
-    "small-bert": Shape(modernbert(2, 64, 2, 128) | {"architecture": "bert"}, 1024),
-}
-# Of `gpu_variants.py`, or a setting of the recipe; all else as in "as it is".
-VARIANTS: dict[str, list[str]] = {
-    "as it is": [],
-    "not compiled": ["engine.compile=false"],
-    "ZeRO 1": ['engine.ds_config="zero1"'],
-    "ZeRO 3": ['engine.ds_config="zero3"', "engine.compile=false"],
-    "layers computed again": ["engine.activation_checkpointing=true"],
-    "deterministic": ["engine.deterministic=true"],
-    "one document a row": ["padded"],
-    "sdpa with a mask": ["masked-sdpa"],
-    "dense batches": ["dense-batches"],
-    "head on all tokens": ["whole-head"],
-    "AdamW not fused": ["foreach-adamw"],
-    "CUDA graphs": ["cuda-graphs"],
-}
 
 
 @dataclass
@@ -131,7 +92,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--shapes", nargs="+", choices=[*SHAPES, *QUICK])
+    parser.add_argument("--shapes", nargs="+", choices=ALL)
     parser.add_argument("--lengths", nargs="+", type=int, default=None, help="tokens a sample")
     parser.add_argument("--work", type=Path, help="folder to keep text, shards and encoder in")
     parser.add_argument("--minutes", type=float, default=8.0, help="of the short run")
@@ -143,11 +104,6 @@ def parse() -> argparse.Namespace:
     if not torch.cuda.is_available() and not found.quick:
         sys.exit("this benchmark needs a CUDA device; --quick tries everything at toy size")
     return found
-
-
-def hardware() -> str:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{device}; {record.hardware()}"
 
 
 def correctness(bench: Bench) -> None:
@@ -202,7 +158,7 @@ def short_run(bench: Bench) -> None:
     minutes = 0.3 if bench.is_quick else bench.arguments.minutes
     shape = "32m" if "32m" in bench.arguments.shapes else bench.arguments.shapes[-1]
     length = max(bench.arguments.lengths)
-    recipe = recipe_of(bench, shape, length, [])
+    recipe = recipe_of(bench, shape, length)
     recipe["output"] = str(bench.work / "short")
     share_shards(bench, Path(recipe["output"]))
     batch = recipe["train"]["global_batch_size"]
@@ -224,9 +180,9 @@ def short_run(bench: Bench) -> None:
     bench.add(f"short run {shape} {length}", minutes=minutes, curve=curve)
 
 
-def recipe_of(bench: Bench, name: str, length: int, overrides: Sequence[str]) -> dict[str, Any]:
+def recipe_of(bench: Bench, name: str, length: int) -> dict[str, Any]:
     """A pretraining of one shape, long enough to be timed."""
-    shape = (QUICK | SHAPES)[name]
+    shape = ALL[name]
     longest = max(bench.arguments.lengths)
     micro = max(shape.micro_tokens // length, 1)
     batch = micro * ACCUMULATION
@@ -281,7 +237,7 @@ def text_of(bench: Bench, longest: int) -> dict[str, Any]:
 
 def share_shards(bench: Bench, output: Path) -> None:
     """Shards are built once, in `bench`; another output gets a link."""
-    recipe = recipe_of(bench, bench.arguments.shapes[0], max(bench.arguments.lengths), [])
+    recipe = recipe_of(bench, bench.arguments.shapes[0], max(bench.arguments.lengths))
     build(bench, recipe)
     output.mkdir(parents=True, exist_ok=True)
     if not (output / "data").exists():
@@ -301,7 +257,7 @@ def trained(
     patch: str | None = None,
 ) -> dict[str, Any]:
     """One pretraining: tokens per second and share of the peak after the warm-up."""
-    recipe = recipe_of(bench, name, length, [])
+    recipe = recipe_of(bench, name, length)
     lines = run(bench, recipe, overrides, patch)
     counted = [line for line in lines if line["step"] > (2 if bench.is_quick else WARMUP)]
     starts = provenance.read_json(bench.work / "bench/pretrain/throughput.json")["starts"]
@@ -342,17 +298,15 @@ def run(
 
 def loop(bench: Bench, name: str, length: int, mode: str) -> dict[str, Any]:
     """The plain loop of transformers on the same text."""
-    recipe = recipe_of(bench, name, length, [])
-    config = bench.work / "bench/pretrain/export/config.json"
-    if (
-        not config.is_file()
-        or provenance.read_json(config)["hidden_size"] != recipe["model"]["hidden_size"]
-    ):
-        run(bench, recipe)
+    recipe = recipe_of(bench, name, length)
+    build(bench, recipe)
+    config = bench.work / "config"
+    facts = Corpus(bench.work / "bench/data").tokenizer
+    config_of(Model(**recipe["model"]), facts, length).save_pretrained(config)
     output = bench.work / "loop.json"
     given = {
-        "config": str(config.parent), "shards": str(bench.work / "bench/data"), "length": length,
-        "mode": mode, "micro_tokens": (QUICK | SHAPES)[name].micro_tokens,
+        "config": str(config), "shards": str(bench.work / "bench/data"), "length": length,
+        "mode": mode, "micro_tokens": ALL[name].micro_tokens,
         "accumulation": ACCUMULATION, "output": str(output),
         "steps": [1, 2] if bench.is_quick else [3, 6],
     }  # fmt: skip

@@ -71,23 +71,22 @@ def masked_sdpa() -> None:
         mixed = functional.scaled_dot_product_attention(*parts, attn_mask=mask, scale=scaling)
         return mixed.transpose(1, 2).reshape(q.shape)
 
-    masks: dict[tuple[int, int | None], Tensor] = {}
+    masks: dict[int | None, Tensor] = {}  # by window
     last: list[Any] = []
 
     def mask_of(at: Any, window: int | None, length: int, device: torch.device) -> Tensor:
         if not last or last[0] is not at:
             last[:] = [at]
             masks.clear()
-        key = id(at), window
-        if key not in masks:
+        if window not in masks:
             counts = torch.from_numpy(np.repeat(np.arange(len(at.lengths)), at.lengths)).to(device)
             of = counts.view(-1, length)
             same = of[:, :, None] == of[:, None, :]
             if window is not None:
                 places = torch.arange(length, device=device)
                 same &= (places[:, None] - places[None, :]).abs() <= window
-            masks[key] = same[:, None]
-        return masks[key]
+            masks[window] = same[:, None]
+        return masks[window]
 
     attention.has_variable_length = lambda q, dropout: not dropout
     attention.by_variable_length = in_rows

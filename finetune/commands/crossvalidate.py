@@ -87,12 +87,13 @@ def validate(checked: "Recipe", name: str, plan: Plan, folds: int, accepts_drift
     it."""
     from finetune import crossvalidation, held_out
     from finetune.multitask import held_out as together
+    from finetune.multitask.prepare import prepare as prepare_together
     from finetune.plan import seeds_of
     from finetune.prepare import prepare
     from runtime import processes, provenance, stages
     from runtime.recipe import to_toml
 
-    several = together.prepared(checked, name) if name in checked.multitask else None
+    several = prepare_together(checked, name) if name in checked.multitask else None
     prepared = prepare(checked, name) if several is None else several.main
     if processes.rank() == 0:
         provenance.record_start(plan.folder, to_toml(checked))

@@ -14,7 +14,10 @@ from tests.runtime.devices import CUDA, on
 
 pytestmark = pytest.mark.distributed
 STEPS = 20
-STAGES = ("zero0", "zero1", "zero3")
+ON = [
+    ("cpu", "zero0"),
+    *(pytest.param("cuda", name, marks=CUDA) for name in ("zero0", "zero1", "zero3")),
+]
 SETTINGS = [f"train.total_tokens={STEPS * 16 * 64}", "model.dropout=0.0", "launch.ranks=1"]
 
 
@@ -22,10 +25,7 @@ def run(folder: Path, device: str, *overrides: str, **how: object) -> Finished:
     return finished(folder, 1, *SETTINGS, *overrides, environment=on(device), **how)
 
 
-@pytest.mark.parametrize(
-    ("device", "ds_config"),
-    [("cpu", "zero0"), *(pytest.param("cuda", name, marks=CUDA) for name in STAGES)],
-)
+@pytest.mark.parametrize(("device", "ds_config"), ON)
 def test_losses_in_bf16_are_those_in_fp32_on_cpu(
     device: str, ds_config: str, workplace: Path, tmp_path: Path
 ) -> None:
@@ -51,10 +51,7 @@ def test_losses_in_bf16_are_those_in_fp32_on_cpu(
     assert found == pytest.approx(exact, rel=5e-3)
 
 
-@pytest.mark.parametrize(
-    ("device", "ds_config"),
-    [("cpu", "zero0"), *(pytest.param("cuda", name, marks=CUDA) for name in STAGES)],
-)
+@pytest.mark.parametrize(("device", "ds_config"), ON)
 def test_stopped_and_continued_is_bit_exact(
     device: str, ds_config: str, workplace: Path, tmp_path: Path
 ) -> None:

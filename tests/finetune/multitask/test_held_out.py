@@ -8,6 +8,7 @@ import pytest
 
 from finetune import held_out
 from finetune.multitask import held_out as together
+from finetune.multitask.prepare import prepare
 from tests.finetune.conftest import write_encoder
 from tests.finetune.multitask.conftest import loaded, write_tasks
 from tests.ranks import Finished, run_ranks
@@ -45,7 +46,7 @@ def test_the_main_task_is_scored_out_of_fold(tmp_path: Path) -> None:
 def test_only_the_main_task_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_tasks(tmp_path, write_encoder(tmp_path / "encoders")))
     recipe = loaded(tmp_path)
-    several = together.prepared(recipe, "both")
+    several = prepare(recipe, "both")
     learner = together.learner(recipe, several, tmp_path, False)
     rows = several.main.data["train"].rows
     part = held_out.part(several.main, rows[:12], rows[12:])
