@@ -11,7 +11,7 @@ rows are copied as a recipe's `augment` does. `contextual` and `masked_lm` ask M
 for a few minutes on the unlabelled text of the biomedical training files. Back-translation and a
 causal language model need models that the package does not bring.
 
-Two runs at a time in bf16, one on each core, one thread each; about half an hour. Runs that
+Two runs at a time, one on each core, one thread each; about half an hour in bf16. Runs that
 results/augmentation.json holds already are not repeated unless `--fresh`; `--work` keeps the
 continued model, as in pretraining_helps.py. `--quick` takes one seed, 20 sentences and one epoch,
 and writes nothing.
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import record
-from fine_tuning import fine_tuned, on_both_cores, recipe_of
+from fine_tuning import faster_precision, fine_tuned, on_both_cores, recipe_of
 from labelled_sets import DATA, head
 from pretraining_helps import pretrained
 from rich.console import Console
@@ -109,7 +109,7 @@ def score(
             "learning_rate": 2e-4,
             "augment": augment,
         }
-        with fine_tuned(recipe_of(task, seed, folder, "bf16"), core) as home:
+        with fine_tuned(recipe_of(task, seed, folder, faster_precision()), core) as home:
             report = provenance.read_json(home / "report.json")
     return {
         "size": size,

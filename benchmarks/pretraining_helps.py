@@ -28,7 +28,7 @@ from typing import Any
 
 import record
 import tomli_w
-from fine_tuning import call, encoder, fine_tuned, on_both_cores, recipe_of
+from fine_tuning import call, encoder, faster_precision, fine_tuned, on_both_cores, recipe_of
 from labelled_sets import CHEMPROT_LABELS
 from rich.console import Console
 from rich.table import Table
@@ -148,7 +148,7 @@ def pretraining_of(output: Path, task: str, start: str, is_quick: bool) -> dict[
         "optimizer": {"learning_rate": RATES[start]},
         "train": {"total_tokens": tokens, "global_batch_size": 32, "micro_batch_size": 16,
                   "evaluate_every_steps": 200},
-        "engine": {"precision": "bf16", "threads_per_rank": 1},
+        "engine": {"precision": faster_precision(), "threads_per_rank": 1},
         "checkpoint": {"interval_steps": 200},
     }  # fmt: skip
 
@@ -188,7 +188,7 @@ def scores(
     }
     with (
         tempfile.TemporaryDirectory() as folder,
-        fine_tuned(recipe_of(table, seed, Path(folder), "bf16"), core) as home,
+        fine_tuned(recipe_of(table, seed, Path(folder), faster_precision()), core) as home,
     ):
         report = provenance.read_json(home / "report.json")
     metric = TASKS[task]["metric"]

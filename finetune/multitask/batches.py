@@ -51,7 +51,9 @@ class TaskBatches:
         self.name = name
         self.windows = windows
         accumulation = -(-size // (micro_batch_size * processes.world_size()))
-        self.batches = LabelledBatches(windows, objective.inputs, size, accumulation, 1, seed)
+        self.batches = LabelledBatches(
+            windows, objective.inputs, size, accumulation, 1, seed, objective.is_packed
+        )
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
