@@ -1,9 +1,13 @@
-"""How sure the model is, made true: one temperature for all scores, fitted on valid rows.
+"""How sure the model is, made true, and how sure it must be: fitted on valid rows.
 
-The temperature that gives the gold tags of whole sentences the highest likelihood (Guo et al. 2017,
-arXiv 1706.04599, here over sequences), under a normal prior of width 1 on its logarithm: rows that
-are all right would else ask for certainty. It moves probabilities, never the best sequence. What it
-did is measured as expected calibration error of the entities found.
+One temperature for all scores: that which gives the gold tags of whole sentences the highest
+likelihood (Guo et al. 2017, arXiv 1706.04599, here over sequences), under a normal prior of width 1
+on its logarithm: rows that are all right would else ask for certainty. It moves probabilities,
+never the best sequence. What it did is measured as expected calibration error of the entities
+found.
+
+Then the probability from which an entity is predicted (finetune/ner/chain.py): that of the best F1,
+within bounds, for rows may be too few to say.
 """
 
 from collections.abc import Sequence
@@ -18,8 +22,10 @@ from finetune.ner import chain as chains
 from finetune.ner.chain import Chain
 from finetune.ner.windows import Outputs
 from finetune.scores import class_metrics
+from finetune.scores.threshold import HALF, best_threshold
 
 LARGEST = 20.0  # the temperature is looked for between this and one over it
+LEAST, MOST = 0.15, 0.6  # bounds of the threshold
 
 
 def fit(outputs: Sequence[Outputs], chain: Chain) -> dict[str, Any]:
@@ -54,6 +60,36 @@ def fit(outputs: Sequence[Outputs], chain: Chain) -> dict[str, Any]:
             "ece_before": ece(usable, plain),
             "ece_after": ece(usable, fitted),
         },
+    }
+
+
+def choose(outputs: Sequence[Outputs], chain: Chain) -> dict[str, float]:
+    """The probability from which an entity is to be predicted (`threshold`), and strict F1 on these
+    rows with the entities of the best sequences (`f1_before`) and with those above it."""
+    known = [found for found in outputs if len(found.words) and (found.targets >= 0).all()]
+    wanted = [gold_spans(found.targets, chain) for found in known]
+    num_gold = sum(map(len, wanted))
+
+    def claims(threshold: float | None) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Of what is predicted: is it exactly right, and how probable."""
+        decoded = chains.decode(
+            [found.scores for found in known], replace(chain, threshold=threshold)
+        )
+        pairs = zip(wanted, decoded, strict=True)
+        found = [(tuple(span) in gold, sure) for gold, each in pairs for *span, sure in each.spans]
+        return np.array([x for x, _ in found], dtype=bool), np.array([x for _, x in found])
+
+    def f1(is_right: NDArray[np.bool_]) -> float:
+        return 2.0 * float(is_right.sum()) / max(len(is_right) + num_gold, 1)
+
+    # Those above any higher threshold are the first of these, probabilities falling.
+    is_right, chances = claims(LEAST)
+    best = best_threshold(is_right, chances, HALF, num_gold)
+    threshold = round(min(max(best, LEAST), MOST), 4)
+    return {
+        "threshold": threshold,
+        "f1_before": f1(claims(None)[0]),
+        "f1_after": f1(is_right[chances >= threshold]),
     }
 
 

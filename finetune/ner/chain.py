@@ -1,4 +1,4 @@
-"""The chain of a sentence's tags: the best valid one, and how probable each entity is.
+"""The chain of a sentence's tags: the best valid one, and which entities are how probable.
 
 A sequence of tags scores the sum of its outputs and of its transitions; what IOB2 forbids scores
 minus infinity; its probability is the exponential over the sum of all valid sequences' (a linear
@@ -6,11 +6,17 @@ chain; Lafferty, McCallum and Pereira 2001). Without a CRF the transitions are 0
 algorithm finds the best sequence, the forward-backward algorithm sums over all of them: the
 probability that an entity of exactly these words and this type is there.
 All scores are divided by one temperature, which moves probabilities and never the best sequence.
-Sentences of like length are computed together, numpy only.
+
+The most probable sequence need not hold the entities that are probable: where many sequences say
+about the same, an entity of the best one may have a probability of 0.3, and F1 is best if those
+above one threshold are predicted (Ye et al. 2012, arXiv 1206.4625; Lipton, Elkan and Narayanaswamy
+2014, arXiv 1402.1892). A chain with a threshold decodes so; of two that overlap the more probable
+one is taken. Sentences of like length are computed together, numpy only.
 """
 
 # S sentences  T words of the longest  L labels
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +31,13 @@ BATCH_WORDS = 1 << 15  # padding included; a longer sentence is alone
 DEEPEST = 460.0  # nats below a word's best output, where outputs are cut: exp stays positive
 
 
+Entity = tuple[int, int, int, float]  # start, end, label it begins with, probability
+# Many of them: sentence, start, end, label it begins with; and probability. (E,) each.
+Entities = tuple[
+    NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]
+]
+
+
 @dataclass(frozen=True)
 class Chain:
     """How tags may follow each other, and what that scores, in nats at temperature 1."""
@@ -35,6 +48,8 @@ class Chain:
     end: NDArray[np.float64]  # (L,) of a sentence's last tag
     temperature: float = 1.0
     is_plain: bool = True  # nothing but rules: all allowed transitions score alike
+    # Probability from which an entity is predicted; None: the entities of the best sequence are.
+    threshold: float | None = None
 
     @property
     def factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -61,7 +76,8 @@ class Chain:
 
 
 def chain_of(labels: Sequence[str], decoding: Mapping[str, Any]) -> Chain:
-    """The chain that a model's `decoding` describes: `transitions` of a CRF, `temperature`."""
+    """The chain that a model's `decoding` describes: `transitions` of a CRF, `temperature`,
+    `threshold`."""
     rules = tags.transitions(labels)
     given = decoding.get("transitions", rules)
     parts = {}
@@ -71,38 +87,61 @@ def chain_of(labels: Sequence[str], decoding: Mapping[str, Any]) -> Chain:
     values = np.concatenate([part.ravel() for part in parts.values()])
     is_plain = bool((values[np.isfinite(values)] == 0).all())
     return Chain(
-        tuple(labels), **parts, temperature=decoding.get("temperature", 1.0), is_plain=is_plain
+        tuple(labels),
+        **parts,
+        temperature=decoding.get("temperature", 1.0),
+        is_plain=is_plain,
+        threshold=decoding.get("threshold"),
     )
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The best valid tags of one sentence."""
+    """What is found in one sentence."""
 
-    path: NDArray[np.int64]  # (N,)
-    spans: list[tuple[int, int, int, float]]  # start, end, label it begins with, probability
+    path: NDArray[np.int64]  # (N,) the best valid tags
+    spans: list[Entity]  # those of the path, or those above the chain's threshold; in text order
     is_repaired: bool  # the most probable tags word by word are not valid
 
 
 def decode(scores: Sequence[NDArray[np.float32]], chain: Chain) -> list[Decoded]:
-    """The best valid tags of sentences from their logits (N, L), N > 0."""
+    """The best valid tags and the entities of sentences from their logits (N, L), N > 0."""
     found: dict[int, Decoded] = {}
     for members in batches([len(each) for each in scores]):
         batch, lengths = padded([scores[i] for i in members])
         paths, is_repaired = best_paths(batch, lengths, chain)
         posterior = posteriors(batch, lengths, chain)
-        rows, starts, ends = spans_of(paths, lengths, chain)
-        kinds = paths[rows, starts]
-        chances = span_probabilities(posterior, rows, starts, ends, kinds).clip(max=1.0)
-        spans: list[list[tuple[int, int, int, float]]] = [[] for _ in members]
-        for k, *span in zip(
-            *(x.tolist() for x in (rows, starts, ends, kinds, chances)), strict=True
-        ):
-            spans[k].append((span[0], span[1], span[2], span[3]))
+        if chain.threshold is None:
+            rows, starts, ends = spans_of(paths, lengths, chain)
+            kinds = paths[rows, starts]
+            chances = span_probabilities(posterior, rows, starts, ends, kinds)
+            spans = by_sentence((rows, starts, ends, kinds, chances), len(members))
+        else:
+            likely = likely_spans(posterior, chain.threshold)
+            spans = [apart(some) for some in by_sentence(likely, len(members))]
         for k, i in enumerate(members):
             size = lengths[k]
             found[i] = Decoded(paths[k, :size], spans[k], bool(is_repaired[k]))
     return [found[i] for i in range(len(scores))]
+
+
+def by_sentence(found: Entities, num: int) -> list[list[Entity]]:
+    """The entities of each of `num` sentences."""
+    rows, starts, ends, kinds, chances = found
+    spans: list[list[Entity]] = [[] for _ in range(num)]
+    columns = (rows, starts, ends, kinds, chances.clip(max=1.0))
+    for row, start, end, kind, chance in zip(*(x.tolist() for x in columns), strict=True):
+        spans[row].append((start, end, kind, chance))
+    return spans
+
+
+def apart(spans: Sequence[Entity]) -> list[Entity]:
+    """Of entities that overlap the more probable ones, in text order."""
+    kept: list[Entity] = []
+    for span in sorted(spans, key=lambda span: -span[3]):
+        if all(span[1] <= start or end <= span[0] for start, end, *_ in kept):
+            kept.append(span)
+    return sorted(kept)
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -252,6 +291,37 @@ def span_probabilities(
     found += np.maximum(size - 2, 0) * follows[insides, insides]
     last_tag = np.where(size > 1, insides, begins)
     return np.exp(found) * leaving(posterior, rows, ends, last_tag, insides)
+
+
+def likely_spans(posterior: Posterior, least: float) -> Entities:
+    """All entities of at least this probability, which may overlap where it is below a half.
+
+    Grown a word at a time from where one is likely to begin, as long as one is likely to go on.
+    """
+    chain, outputs = posterior.chain, posterior.outputs
+    begins = np.flatnonzero(chain.is_begin)
+    chances = posterior.forward[:, :, begins] * posterior.backward[:, :, begins]
+    chances[np.arange(outputs.shape[1]) >= posterior.lengths[:, None]] = 0.0
+    rows, starts, places = np.nonzero(chances >= least)
+    kinds = begins[places]
+    sums = posterior.forward[rows, starts, kinds]
+    found: list[Entities] = []
+    for size in itertools.count(1):
+        ends, insides = starts + size, chain.inside[kinds]
+        last_tag = kinds if size == 1 else insides
+        chances = sums * leaving(posterior, rows, ends, last_tag, insides)
+        ok = chances >= least
+        found.append((rows[ok], starts[ok], ends[ok], kinds[ok], chances[ok]))
+        at = np.minimum(ends, outputs.shape[1] - 1)
+        sums = sums * posterior.follows[last_tag, insides] * outputs[rows, at, insides]
+        sums /= posterior.scales[rows, at]
+        goes_on = ends < posterior.lengths[rows]
+        goes_on &= sums * posterior.backward[rows, at, insides] >= least
+        if not goes_on.any():
+            break
+        rows, starts, kinds, sums = rows[goes_on], starts[goes_on], kinds[goes_on], sums[goes_on]
+    rows, starts, ends, kinds, chances = (np.concatenate(x) for x in zip(*found, strict=True))
+    return rows, starts, ends, kinds, chances
 
 
 def leaving(

@@ -29,7 +29,7 @@ class Prediction:
 def predictions(
     rows: Sequence[Sentence], outputs: Sequence[Outputs], chain: Chain
 ) -> list[Prediction]:
-    """The best valid tags of every sentence; one without any token is outside."""
+    """The entities of every sentence; one without any token has none."""
     scored = [i for i, found in enumerate(outputs) if len(found.words)]
     decoded = decode([outputs[i].scores for i in scored], chain)
     best = dict(zip(scored, decoded, strict=True))

@@ -8,10 +8,12 @@ predicted in the window that shows most of its context. With `context = "documen
 shows what stands around its sentences in their document, and scores several of them: then a step of
 `batch_size` windows is as much as several times that of plain sentences.
 
-Predicted tags are the best valid sequence of the whole sentence (Viterbi), with the transitions
-that a CRF learnt if the recipe asks for one. Every entity has its exact probability, under a
-temperature fitted on the valid rows. A word without any token continues the entity around it, else
-it is outside. Files: finetune/ner/tagged_text.py; windows, decoding and errors: finetune/ner/.
+Every entity has its exact probability among all valid sequences of the whole sentence, with the
+transitions that a CRF learnt if the recipe asks for one, under a temperature fitted on the valid
+rows. Those above a threshold fitted there are predicted; in evaluations while the model is trained,
+and with `decode = "viterbi"`, those of the most probable sequence. A word without any token
+continues the entity around it, else it is outside. Files: finetune/ner/tagged_text.py; windows,
+decoding and errors: finetune/ner/.
 """
 
 from collections import Counter
@@ -71,6 +73,10 @@ class Params(Task):
     window_overlap: int = Field(
         default=64, ge=0
     )  # tokens that neighbouring windows of a long text share
+    decode: Literal["likely", "viterbi"] = (
+        "likely"  # entities that are predicted: all whose probability is above a threshold fitted
+        # on valid for the best F1, or those of the most probable valid sequence
+    )
     crf: bool = (
         False  # learn what follows what (a linear-chain CRF), at head_learning_rate, beside the
         # rules of IOB2
@@ -231,9 +237,10 @@ def with_whole_entities(window: Window, labels: Sequence[str]) -> Window:
 
 def loss(dataset: Dataset, labels: Sequence[str], params: Params) -> Loss:
     """Cross-entropy of tags, or of their sequences."""
+    decoding: dict[str, Any] = {"decode": params.decode}
     if params.crf:
-        return Loss(kind="crf", decoding={"transitions": tags.transitions(labels)})
-    return Loss()
+        return Loss(kind="crf", decoding={**decoding, "transitions": tags.transitions(labels)})
+    return Loss(decoding=decoding)
 
 
 def decode(
@@ -243,7 +250,7 @@ def decode(
     labels: Sequence[str],
     decoding: Mapping[str, Any],
 ) -> list[Prediction]:
-    """The best valid tags of every sentence."""
+    """The entities of every sentence."""
     outputs = windows.by_row(dataset.rows, encoded.windows, logits)
     return predictions.predictions(dataset.rows, outputs, chain_of(labels, decoding))
 
@@ -255,11 +262,17 @@ def calibrate(
     labels: Sequence[str],
     decoding: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Decoding with the temperature at which confidences on these rows can be believed."""
+    """Decoding with the temperature at which confidences on these rows can be believed, and with
+    the one from which entities are predicted."""
     from finetune.ner import calibration  # scipy: half a second
 
     outputs = windows.by_row(dataset.rows, encoded.windows, logits)
-    return {**decoding, **calibration.fit(outputs, chain_of(labels, decoding))}
+    fitted = {**decoding, **calibration.fit(outputs, chain_of(labels, decoding))}
+    if decoding["decode"] == "likely":
+        chosen = calibration.choose(outputs, chain_of(labels, fitted))
+        fitted["threshold"] = chosen.pop("threshold")
+        fitted["calibration"] = {**fitted.get("calibration", {}), **chosen}
+    return fitted
 
 
 def groups(dataset: Dataset) -> list[int]:
@@ -295,11 +308,8 @@ def answer(row: Sentence, prediction: Prediction, labels: Sequence[str]) -> dict
 def score(dataset: Dataset, found: Sequence[Prediction], labels: Sequence[str]) -> Scores:
     """Strict entity scores, token scores, and how often decoding had to repair tags."""
     scores = metrics.tagging(*tags_of(dataset, found), labels)
-    decoding = {
-        "method": "viterbi over valid IOB2 sequences",
-        "sentences_repaired": sum(prediction.is_repaired for prediction in found),
-    }
-    return Scores(scores.metrics, {**scores.report, "decoding": decoding})
+    repaired = sum(prediction.is_repaired for prediction in found)
+    return Scores(scores.metrics, {**scores.report, "sentences_repaired": repaired})
 
 
 def tags_of(

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from finetune.scores import class_metrics
+from finetune.scores.threshold import HALF, best_threshold
 from finetune.task import Encoded
 from finetune.texts.text_windows import class_probabilities
 
 Floats = NDArray[np.float64]
 LARGEST = 20.0  # the temperature is looked for between this and one over it
 SMALLEST = 1e-12  # probability, in a logarithm
-HALF = 0.5
 
 
 def temperature(logits: Floats, encoded: Encoded, gold: NDArray[np.int64]) -> dict[str, Any]:
@@ -56,19 +56,3 @@ def thresholds(gold: NDArray[np.bool_], found: Floats, is_per_label: bool) -> li
     if not is_per_label:
         return [common] * gold.shape[1]
     return [best_threshold(gold[:, k], found[:, k], common) for k in range(gold.shape[1])]
-
-
-def best_threshold(is_gold: NDArray[np.bool_], scores: Floats, without: float) -> float:
-    """Where F1 is best (of several places the highest), halfway to the next score below; `without`
-    if nothing is gold."""
-    if not is_gold.any():
-        return without
-    order = np.argsort(-scores, kind="stable")
-    falling = np.append(scores[order], 0.0)
-    right = np.cumsum(is_gold[order])
-    f1 = 2 * right / (np.arange(1, len(order) + 1) + is_gold.sum())
-    ends = np.flatnonzero(falling[:-1] > falling[1:])  # equal scores stay together
-    if not len(ends):
-        return without
-    best = ends[f1[ends].argmax()]
-    return float((falling[best] + falling[best + 1]) / 2)

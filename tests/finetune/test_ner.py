@@ -153,7 +153,7 @@ def test_invalid_tags_are_repaired_and_counted(tokenizer: Tokenizer) -> None:
     assert predictions[0].is_repaired
     scores = ner.score(dataset, predictions, LABELS)
     assert scores.metrics["f1"] == 1.0
-    assert scores.report["decoding"]["sentences_repaired"] == 1
+    assert scores.report["sentences_repaired"] == 1
 
 
 def test_baselines() -> None:
@@ -281,9 +281,8 @@ def test_calibration_travels_with_the_model(tokenizer: Tokenizer) -> None:
         np.eye(5, dtype=np.float32)[w.targets if rng.random() < 0.8 else [1, 0, 0]] * 20
         for w in encoded.windows
     ]
-    fitted = ner.calibrate(
-        dataset, encoded, logits, LABELS, {"transitions": tags.transitions(LABELS)}
-    )
+    start = {"decode": "viterbi", "transitions": tags.transitions(LABELS)}
+    fitted = ner.calibrate(dataset, encoded, logits, LABELS, start)
     assert fitted["temperature"] > 5
     assert fitted["calibration"]["ece_after"] < fitted["calibration"]["ece_before"]
     assert fitted["transitions"] == tags.transitions(LABELS)
@@ -291,6 +290,33 @@ def test_calibration_travels_with_the_model(tokenizer: Tokenizer) -> None:
     assert [p.tags for p in before] == [p.tags for p in after]
     sure_of = [c for p in after for c in p.confidences]
     assert 0.5 < sum(sure_of) / len(sure_of) < 0.95
+    assert "threshold" not in fitted
+
+
+def test_the_threshold_travels_with_the_model(tokenizer: Tokenizer) -> None:
+    """Wherever the model says B-PER with 0.6 against 0.4 it is wrong, at 0.9 right."""
+    dataset = dataset_of(*[(["ada", "met", "oslo"], [Span(0, 1, "PER")])] * 10)
+    encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
+    logits = []
+    for window in encoded.windows:
+        scores = np.full((len(window.targets), 5), -9.0, dtype=np.float32)
+        scores[:, 0] = 0.0
+        scores[:, LABELS.index("B-PER")] = [2.2, -9.0, 0.4]
+        logits.append(scores)
+    start = dict(ner.loss(dataset, LABELS, PARAMS).decoding)
+    fitted = ner.calibrate(dataset, encoded, logits, LABELS, start)
+    measured = fitted["calibration"]
+    assert measured["f1_before"] == pytest.approx(2 / 3)
+    assert measured["f1_after"] == 1.0
+    before, after = (
+        ner.score(dataset, ner.decode(dataset, encoded, logits, LABELS, each), LABELS).metrics["f1"]
+        for each in (start, fitted)
+    )
+    assert before == pytest.approx(2 / 3)
+    assert after == 1.0
+    kept = PARAMS.model_copy(update={"decode": "viterbi"})
+    start = dict(ner.loss(dataset, LABELS, kept).decoding)
+    assert "threshold" not in ner.calibrate(dataset, encoded, logits, LABELS, start)
 
 
 def test_a_window_must_show_what_it_scores() -> None:

@@ -60,3 +60,25 @@ def test_rows_that_are_all_right_do_not_ask_for_certainty() -> None:
     scores = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]] * 6
     right = [Outputs(np.arange(4), scores, np.array([0, 1, 2, 0]))] * 5
     assert 0.8 < calibration.fit(right, chain_of(LABELS, {}))["temperature"] < 1.0
+
+
+def test_the_threshold_parts_right_from_wrong() -> None:
+    """Beginnings at 0.3 are wrong, those at 0.4 right: nobody knows but the rows."""
+
+    def row(chance: float, is_right: bool) -> Outputs:
+        scores = np.array([[0.0, np.log(chance / (1 - chance)), -99.0]], dtype=np.float32)
+        return Outputs(np.arange(1), scores, np.array([1 if is_right else 0]))
+
+    def threshold(rows: list[Outputs]) -> float:
+        return calibration.choose(rows, chain_of(LABELS, {}))["threshold"]
+
+    rows = [row(0.3, False), row(0.4, True), row(0.8, True)] * 5
+    assert threshold(rows) == pytest.approx(0.35, abs=1e-3)
+    assert threshold([row(0.9, True), row(0.2, False)]) == pytest.approx(0.55)
+    assert threshold([row(0.99, True), row(0.98, False)]) == 0.6  # bounded
+    assert threshold([row(0.9, False)]) == 0.5  # says nothing
+    unknown = Outputs(np.arange(1), np.zeros((1, 3), np.float32), np.array([-100]))
+    measured = calibration.choose(rows, chain_of(LABELS, {}))
+    assert measured["f1_before"] == pytest.approx(2 * 5 / (5 + 10))  # only those at 0.8
+    assert measured["f1_after"] == 1.0
+    assert threshold([unknown]) == 0.5
