@@ -1,14 +1,11 @@
-"""Batches of labelled windows: a pure function of (seed, step).
+"""Batches of labelled windows, bucketed by length: a pure function of (seed, step).
 
-Every epoch takes each window exactly once, in a permutation of its own. Where windows are packed, a
-global batch is the next of them, whatever their lengths: batches then have about as many tokens
-each. Where they are padded, the windows of a few global batches are a pool, in which a batch takes
-windows of like length. That saves padding, but an update is a mean over the tokens of its batch, so
-a token among short windows counts several times as much as one among long ones.
-
-Ranks and micro batches only share a global batch out, in turn by length, so that they have about
-the same number of tokens. The last batch of an epoch may be smaller; every rank still gets the same
-number of micro batches, blank ones if need be.
+Every epoch takes each window exactly once. The windows are permuted, cut into pools of a few
+global batches, and sorted by length inside a pool, so that the windows of a global batch are alike
+and its composition still changes every epoch. Which windows a global batch holds depends on nothing
+but the seed and the step: ranks and micro batches only share it out, in turn, so that they have
+about the same number of tokens. The last batch of an epoch may be smaller; every rank still gets
+the same number of micro batches, blank ones if need be.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,17 +21,16 @@ from finetune.task import Window
 from pretrain.batches import MicroBatch
 from runtime import processes
 
-POOL = 8  # global batches that are sorted by length together where windows are padded
+POOL = 8  # global batches that are sorted by length together
 
 
 def epoch_batches(
-    lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int, num_pooled: int
+    lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:
-    """The windows of every global batch of an epoch, in order; each sorted by length, as are
-    `num_pooled` of them together."""
+    """The windows of every global batch of an epoch, in order; each sorted by length."""
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
-    pool = batch_size * num_pooled
+    pool = batch_size * POOL
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), pool):
         part = order[start : start + pool]
@@ -54,18 +50,16 @@ class LabelledBatches:
         accumulation: int,
         epochs: int,
         seed: int,
-        is_packed: bool,
     ) -> None:
-        """`inputs` makes what the objective takes (`Objective.inputs`), packed rows or padded."""
+        """`inputs` makes what the objective takes (`Objective.inputs`)."""
         self.windows = windows
         self.inputs = inputs
         self.accumulation = accumulation
         lengths = np.array([len(window.input_ids) for window in windows], dtype=np.int64)
-        num_pooled = 1 if is_packed else POOL
         self.steps_per_epoch = -(-len(windows) // batch_size)
         self.total_steps = self.steps_per_epoch * epochs
         self.epoch = lru_cache(maxsize=1)(
-            lambda epoch: epoch_batches(lengths, batch_size, seed, epoch, num_pooled)
+            lambda epoch: epoch_batches(lengths, batch_size, seed, epoch)
         )
 
     def share_done(self, step: int) -> float:

@@ -44,7 +44,6 @@ def trainable(prepared: Prepared, is_random: bool = False) -> Trainable:
             engine.accumulation,
             prepared.task.epochs,
             seed,
-            objective.is_packed,
         )
 
     return Trainable(

@@ -85,16 +85,12 @@ def export(folder: Path, table: Export, rows: Dataset) -> dict[str, Any]:
         work = Work(folder, Path(name), table, reference(folder), rows)
         before = parity.measure(work.reference, rows)
         found["torch"] = described(work.reference, "torch", before, weights(folder))
-        for target, candidates in written(work):
-            best = max(
-                (judged(work, target, before, file) for file in candidates),
-                key=lambda result: (result["score_after"], -result["mean_difference"]),
-            )
-            file = best.pop("path")
-            fault = parity.fault(target, best, table)
+        for target, file in written(work):
+            result = judged(work, target, before, file)
+            fault = parity.fault(target, result, table)
             if fault is None:
                 file.replace(folder / FILES[target])
-                found[target] = best
+                found[target] = result
             else:
                 faults.append(fault)
     for line in lines(found):
@@ -134,22 +130,21 @@ def reference(folder: Path) -> Predictor:
     )
 
 
-def written(work: Work) -> Iterator[tuple[Runtime, list[Path]]]:
-    """Every target with its file, or the files of which the better one is kept."""
+def written(work: Work) -> Iterator[tuple[Runtime, Path]]:
+    """Every target with its file."""
     wanted = targets(work.table)
     head = work.reference.plugin.HEAD
     sample = sample_of(work.reference, work.rows)
     if any(name.startswith("onnx") for name in wanted):
         fp32 = work.aside / FILES["onnx"]
         onnx.write(work.folder, head, sample, work.table.opset, fp32)
-        both = [work.aside / f"{kind}.{FILES['onnx-int8']}" for kind in ("matrix", "column")]
+        int8 = work.aside / FILES["onnx-int8"]
         if "onnx-int8" in wanted:  # now: what is yielded may be moved away
-            for i, file in enumerate(both):
-                onnx.write_int8(fp32, file, is_per_column=bool(i))
+            onnx.write_int8(fp32, int8)
         if "onnx" in wanted:
-            yield "onnx", [fp32]
+            yield "onnx", fp32
         if "onnx-int8" in wanted:
-            yield "onnx-int8", both
+            yield "onnx-int8", int8
     if any(name.startswith("tflite") for name in wanted):
         files: dict[str, Path] = {
             name: work.aside / FILES[name] for name in ("tflite", *wanted) if "tflite" in name
@@ -158,7 +153,7 @@ def written(work: Work) -> Iterator[tuple[Runtime, list[Path]]]:
         tflite.write(work.folder, head, list(sample), lengths, files)
         for name in wanted:
             if name.startswith("tflite"):
-                yield name, [files[name]]
+                yield name, files[name]
 
 
 def sample_of(predictor: Predictor, rows: Dataset) -> Inputs:
@@ -171,7 +166,7 @@ def sample_of(predictor: Predictor, rows: Dataset) -> Inputs:
 
 
 def judged(work: Work, target: Runtime, before: Measured, file: Path) -> dict[str, Any]:
-    """What a file is worth, and its `path`."""
+    """What a file is worth."""
     predictor = work.open(target, file)
     after = parity.measure(predictor, work.rows)
     same = before
@@ -182,7 +177,6 @@ def judged(work: Work, target: Runtime, before: Measured, file: Path) -> dict[st
         "score_before": before.score,
         "score_after": after.score,
         **parity.differences(same, after, work.table.parity_rows),
-        "path": file,
     }
 
 

@@ -51,9 +51,7 @@ class TaskBatches:
         self.name = name
         self.windows = windows
         accumulation = -(-size // (micro_batch_size * processes.world_size()))
-        self.batches = LabelledBatches(
-            windows, objective.inputs, size, accumulation, 1, seed, objective.is_packed
-        )
+        self.batches = LabelledBatches(windows, objective.inputs, size, accumulation, 1, seed)
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:

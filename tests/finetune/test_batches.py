@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.batches import POOL, LabelledBatches, epoch_batches
+from finetune import batches
+from finetune.batches import LabelledBatches, epoch_batches
 from finetune.collate import blank, collate, length_groups, split_outputs
 from finetune.task import IGNORED, Window
 from runtime import processes
@@ -58,12 +59,11 @@ def test_length_groups_hold_every_index_within_their_budget() -> None:
     assert length_groups([500], 128) == [[0]]
 
 
-@pytest.mark.parametrize("num_pooled", [1, POOL])
 @pytest.mark.parametrize(("count", "size"), [(100, 8), (7, 8), (8, 8), (129, 16)])
-def test_an_epoch_takes_every_window_once(count: int, size: int, num_pooled: int) -> None:
+def test_an_epoch_takes_every_window_once(count: int, size: int) -> None:
     lengths = np.random.default_rng(1).integers(2, 50, size=count)
     for epoch in range(3):
-        found = epoch_batches(lengths, size, 4, epoch, num_pooled)
+        found = epoch_batches(lengths, size, seed=4, epoch=epoch)
         assert sorted(np.concatenate(found).tolist()) == list(range(count))
         assert len(found) == -(-count // size)
         assert all(len(batch) <= size for batch in found)
@@ -73,7 +73,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     lengths = np.arange(40)
 
     def order(seed: int, epoch: int) -> list[list[int]]:
-        return [batch.tolist() for batch in epoch_batches(lengths, 8, seed, epoch, 1)]
+        return [batch.tolist() for batch in epoch_batches(lengths, 8, seed, epoch)]
 
     assert order(1, 2) == order(1, 2)
     assert order(1, 2) != order(1, 3)
@@ -82,35 +82,11 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 def test_buckets_need_little_padding() -> None:
     lengths = np.random.default_rng(2).integers(5, 100, size=1000)
-    found = epoch_batches(lengths, 16, 0, 0, POOL)
+    found = epoch_batches(lengths, 16, 0, 0)
     padded = sum(len(batch) * lengths[batch].max() for batch in found)
     assert lengths.sum() / padded > 0.9
     plain = np.random.default_rng(3).permutation(1000)[:992].reshape(-1, 16)
     assert lengths[plain].sum() / (16 * lengths[plain].max(axis=1).sum()) < 0.6
-
-
-def test_without_pools_batches_have_about_the_same_tokens() -> None:
-    lengths = np.random.default_rng(2).integers(5, 100, size=1024)
-    deviations = [
-        np.std([lengths[batch].sum() for batch in epoch_batches(lengths, 16, 0, 0, num_pooled)])
-        for num_pooled in (1, POOL)
-    ]
-    assert deviations[0] < deviations[1] / 3
-    assert all(
-        (np.diff(lengths[batch]) >= 0).all() for batch in epoch_batches(lengths, 16, 0, 0, 1)
-    )
-
-
-@pytest.mark.parametrize("is_packed", [True, False])
-def test_padded_windows_alone_are_pooled(is_packed: bool) -> None:
-    windows = [window(i, 3 + i) for i in range(64)]
-    made = LabelledBatches(windows, inputs, 8, 1, 1, 3, is_packed)
-    lengths = np.arange(3, 67)
-    wanted = epoch_batches(lengths, 8, 3, 0, 1 if is_packed else POOL)
-    found = [made.windows_of(step).tolist() for step in range(made.total_steps)]
-    assert found == [batch.tolist() for batch in wanted]
-    widths = [int(np.ptp(lengths[batch])) for batch in found]
-    assert (max(widths) == 7) is not is_packed
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -120,7 +96,7 @@ def test_ranks_share_a_step_out(world: int, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(processes, "world_size", lambda: world)
     for rank in range(world):
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        made = LabelledBatches(windows, inputs, 8, 4 // world, 2, 3, is_packed=True)
+        made = LabelledBatches(windows, inputs, 8, 4 // world, 2, seed=3)
         assert made.total_steps == 6
         for step in range(made.total_steps):
             micro = made.micro_batches(step)
@@ -132,7 +108,7 @@ def test_ranks_share_a_step_out(world: int, monkeypatch: pytest.MonkeyPatch) -> 
         step: sorted(i - 5 for row in seen if row[0] == step for i in row[1:]) for step in range(6)
     }
     wanted = [
-        epoch_batches(np.array([len(w.input_ids) for w in windows]), 8, 3, epoch, 1)
+        epoch_batches(np.array([len(w.input_ids) for w in windows]), 8, 3, epoch)
         for epoch in range(2)
     ]
     assert by_step == {
@@ -142,10 +118,9 @@ def test_ranks_share_a_step_out(world: int, monkeypatch: pytest.MonkeyPatch) -> 
     }
 
 
-@pytest.mark.parametrize("is_packed", [True, False])
-def test_parts_of_a_step_have_about_the_same_tokens(is_packed: bool) -> None:
+def test_parts_of_a_step_have_about_the_same_tokens() -> None:
     windows = [window(i, 3 + i) for i in range(64)]
-    made = LabelledBatches(windows, inputs, 32, 4, 1, 3, is_packed)
+    made = LabelledBatches(windows, inputs, 32, 4, 1, seed=3)
     for step in range(made.total_steps):
         sizes = [micro.num_tokens for micro in made.micro_batches(step)]
         assert max(sizes) / min(sizes) < 1.25
@@ -154,15 +129,14 @@ def test_parts_of_a_step_have_about_the_same_tokens(is_packed: bool) -> None:
 def test_targets_that_are_ignored_are_not_counted() -> None:
     unknown = window(0, 3)
     unknown.targets[:] = IGNORED
-    made = LabelledBatches([unknown, window(1, 3)], inputs, 2, 1, 1, 0, is_packed=True)
+    made = LabelledBatches([unknown, window(1, 3)], inputs, 2, 1, 1, seed=0)
     assert made.micro_batches(0)[0].num_targets == 1
+    assert batches.POOL > 1
 
 
 def test_the_rows_of_a_step_are_named_on_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "world_size", lambda: 2)
-    made = LabelledBatches(
-        [window(row, 3 + row) for row in range(6)], inputs, 4, 2, 2, 1, is_packed=True
-    )
+    made = LabelledBatches([window(row, 3 + row) for row in range(6)], inputs, 4, 2, 2, seed=1)
     for step in range(made.total_steps):
         rows = []
         for rank in range(2):

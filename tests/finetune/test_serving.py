@@ -67,7 +67,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         sample = {name: batch[name] for name in predict.MODEL_INPUTS if name in batch}
         graph = folder / FILES["onnx"]
         onnx.write(folder, predictor.plugin.HEAD, sample, Export().opset, graph)
-        onnx.write_int8(graph, folder / FILES["onnx-int8"], is_per_column=False)
+        onnx.write_int8(graph, folder / FILES["onnx-int8"])
     return found
 
 
