@@ -6,8 +6,8 @@ MiniLM-L6 on 1,000 training rows of each task of TEXTMILL_DATA (default ../share
 3 seeds, the same settings together and alone: `biomedical` is NER of diseases (NCBI-disease, the
 main task) with relation classification (ChemProt); `films` is sentiment (MR, the main task) with
 topics (DBpedia), which have little in common. Weights fixed at 1 and 1 or at 1 and 0.3, and found
-by uncertainty, DWA and FAMO. Scores are those of the test file (of ChemProt every
-third row), or of held-out rows where there is none (MR, DBpedia).
+by uncertainty, DWA and FAMO. Scores are those of the test file (of ChemProt every third row), or of
+held-out rows where there is none (MR, DBpedia).
 
 A pair and a seed are one recipe on one core with one thread, two at the same time, in bf16 where
 the processor is faster in it; hours of both cores. What results/multitask.json holds already is
@@ -136,10 +136,8 @@ def files_of(name: str, folder: Path, rows: int) -> dict[str, Any]:
         source = DATA / table[split]
         target = folder / f"{name}-{split}{source.suffix}"
         if is_sorted:
-            every = max(
-                1, source.read_bytes().count(b"\n") * 3 // (4 * count)
-            )  # a quarter is held out
-            thinned(source, target, every)
+            num_rows = source.read_bytes().count(b"\n")
+            thinned(source, target, max(1, num_rows * 3 // (4 * count)))  # a quarter is held out
         else:
             head(source, target, count)
         table[split] = str(target)

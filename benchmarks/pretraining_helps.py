@@ -9,10 +9,11 @@ together (`domain`). Three tasks of TEXTMILL_DATA (default ../shared/data) on 1,
 each, 3 seeds: NCBI-disease (strict entity F1), ChemProt (micro F1), SciCite (macro F1), on test.
 Texts of test sets are taken out of all pretraining text by the recipe's decontamination.
 
-All in bf16: encoders are pretrained by two ranks, tasks fine-tuned two at a time on one core each;
-about an hour of both cores. Runs that results/pretraining_helps.json holds are not repeated unless
-`--fresh`; encoders are made again unless they are in `--work`, where they stay (augmentation.py
-takes the same folder). `--quick` takes little of everything and writes nothing.
+In bf16 where the processor is faster in it: encoders are pretrained by two ranks, tasks fine-tuned
+two at a time on one core each; hours of both cores. Runs that results/pretraining_helps.json holds
+are not repeated unless `--fresh`; encoders are made again unless they are in `--work`, where they
+stay (augmentation.py takes the same folder). `--quick` takes little of everything and writes
+nothing.
 """
 
 import argparse
