@@ -2,14 +2,17 @@
 
 The interpreter is not taken down: its main thread may hang. A rank on the same machine that cannot
 act is made to write its stacks (by SIGQUIT, whose handler needs no interpreter; SIGCONT wakes one
-that was stopped) and then ended by SIGKILL, if its pid still belongs to it.
+that was stopped) and then ended by SIGKILL, if its pid still belongs to it. SIGQUIT goes to its
+main thread: another one, if it were the first to wake, would read the frames of a main thread that
+runs, which change, and crash.
 """
 
+import ctypes
 import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,17 +91,28 @@ def end(member: Member, path: Path, cause: str) -> None:
     with suppress(OSError):
         with path.open("a", encoding="utf-8") as file:
             file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} pid {member.pid}: {cause}\n")
-        size, ends = path.stat().st_size, time.monotonic() + STACKS_SECONDS
-        send(member, signal.SIGQUIT)
+        before, ends = path.stat().st_size, time.monotonic() + STACKS_SECONDS
+        send(member, signal.SIGQUIT, to_main_thread)
         send(member, signal.SIGCONT)  # after it: the stacks are the first thing a stopped one does
-        while path.stat().st_size == size and time.monotonic() < ends:
+        last = before
+        while time.monotonic() < ends:  # until all threads are there
             time.sleep(POLL_SECONDS)
-        time.sleep(POLL_SECONDS)  # all threads
+            size = path.stat().st_size
+            if size == last > before:
+                break
+            last = size
     send(member, signal.SIGKILL)
 
 
-def send(member: Member, number: int) -> None:
+def send(member: Member, number: int, kill: Callable[[int, int], object] = os.kill) -> None:
     """Send a signal to a rank's process, if it is still that one."""
     with suppress(OSError):
         if conduct.began(member.pid) == member.began:
-            os.kill(member.pid, number)
+            kill(member.pid, number)
+
+
+def to_main_thread(pid: int, number: int) -> None:
+    """Send a signal that no other thread may take (tgkill of glibc 2.30; without it: any may)."""
+    tgkill = getattr(ctypes.CDLL(None), "tgkill", None)
+    if tgkill is None or tgkill(pid, pid, number) != 0:
+        os.kill(pid, number)
