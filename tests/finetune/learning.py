@@ -14,7 +14,8 @@ from finetune.losses import num_targets
 from finetune.task import Dataset
 
 LENGTH = 24  # tokens
-STEPS = 200
+STEPS = 300
+SPREAD = 20.0  # times what the encoder was initialized with
 
 
 def answers(
@@ -27,8 +28,10 @@ def answers(
     windows = plugin.encode(train, tokenizer, labels, params, LENGTH).windows
     torch.manual_seed(1)
     objective = Objective(build(encoder, plugin.HEAD, labels, False), plugin.HEAD, table)
+    with torch.no_grad():  # words that are hardly told apart are learnt late, or not at all
+        objective.model.get_input_embeddings().weight.mul_(SPREAD)
     objective.pack(False)
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-3)
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
         batch = [windows[i] for i in rng.integers(len(windows), size=16)]
