@@ -99,29 +99,30 @@ def chain_of(labels: Sequence[str], decoding: Mapping[str, Any]) -> Chain:
 class Decoded:
     """What is found in one sentence."""
 
-    path: NDArray[np.int64]  # (N,) the best valid tags
-    spans: list[Entity]  # those of the path, or those above the chain's threshold; in text order
+    spans: list[Entity]  # of the best tags, or above the chain's threshold; in text order
     is_repaired: bool  # the most probable tags word by word are not valid
 
 
 def decode(scores: Sequence[NDArray[np.float32]], chain: Chain) -> list[Decoded]:
-    """The best valid tags and the entities of sentences from their logits (N, L), N > 0."""
+    """The entities of sentences from their logits (N, L), N > 0."""
     found: dict[int, Decoded] = {}
     for members in batches([len(each) for each in scores]):
         batch, lengths = padded([scores[i] for i in members])
-        paths, is_repaired = best_paths(batch, lengths, chain)
+        tops: NDArray[np.int64] = batch.argmax(axis=2)  # word by word
+        needs_repair = ~are_valid(tops, lengths, chain)
         posterior = posteriors(batch, lengths, chain)
         if chain.threshold is None:
-            rows, starts, ends = spans_of(paths, lengths, chain)
-            kinds = paths[rows, starts]
+            searched = needs_repair | (not chain.is_plain)
+            tops[searched] = viterbi(batch[searched], lengths[searched], chain)
+            rows, starts, ends = spans_of(tops, lengths, chain)
+            kinds = tops[rows, starts]
             chances = span_probabilities(posterior, rows, starts, ends, kinds)
             spans = by_sentence((rows, starts, ends, kinds, chances), len(members))
         else:
             likely = likely_spans(posterior, chain.threshold)
             spans = [apart(some) for some in by_sentence(likely, len(members))]
         for k, i in enumerate(members):
-            size = lengths[k]
-            found[i] = Decoded(paths[k, :size], spans[k], bool(is_repaired[k]))
+            found[i] = Decoded(spans[k], bool(needs_repair[k]))
     return [found[i] for i in range(len(scores))]
 
 
@@ -167,21 +168,14 @@ def padded(
     return batch, lengths
 
 
-def best_paths(
-    batch: NDArray[np.float64], lengths: NDArray[np.int64], chain: Chain
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The best valid tags (S, T), and for which sentences the best tag of each word would not do.
-
-    Behind a sentence's end the tags mean nothing.
-    """
-    best: NDArray[np.int64] = batch.argmax(axis=2)
-    steps = np.isfinite(chain.between)[best[:, :-1], best[:, 1:]]
-    steps |= np.arange(1, batch.shape[1]) >= lengths[:, None]
-    is_valid = steps.all(axis=1) & np.isfinite(chain.start)[best[:, 0]]
-    needed = np.flatnonzero(~is_valid) if chain.is_plain else np.arange(len(batch))
-    if len(needed):
-        best[needed] = viterbi(batch[needed], lengths[needed], chain)
-    return best, ~is_valid
+def are_valid(
+    paths: NDArray[np.int64], lengths: NDArray[np.int64], chain: Chain
+) -> NDArray[np.bool_]:
+    """(S,) which tags (S, T) may follow each other so."""
+    steps = np.isfinite(chain.between)[paths[:, :-1], paths[:, 1:]]
+    steps |= np.arange(1, paths.shape[1]) >= lengths[:, None]
+    found: NDArray[np.bool_] = steps.all(axis=1) & np.isfinite(chain.start)[paths[:, 0]]
+    return found
 
 
 def viterbi(
