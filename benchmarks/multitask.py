@@ -121,6 +121,7 @@ def compared(pair: str, seed: int, room: Path, core: int, is_quick: bool) -> lis
         for task, told in report["transfer"].items():
             split = "test" if "test" in told else "valid"
             line = {"pair": pair, "seed": seed, "weighting": name, "task": task, "split": split}
+            line["precision"] = faster_precision()
             found.append(line | told[split])
     return found
 

@@ -192,12 +192,13 @@ def scores(
         fine_tuned(recipe_of(table, seed, Path(folder), faster_precision()), core) as home,
     ):
         report = provenance.read_json(home / "report.json")
-    metric = TASKS[task]["metric"]
+    metric, precision = TASKS[task]["metric"], faster_precision()
     found = {start: report["test"]["metrics"][metric]}
     if report["control"]:
         found["random"] = report["control"]["test"]["metrics"][metric]
     return [
         {"task": task, "start": name, "seed": seed, "metric": metric, "test": score}
+        | {"precision": precision}
         for name, score in found.items()
     ]
 

@@ -6,15 +6,16 @@
 Inputs are texts or objects with the task's fields (`text`; `tokens` for given words; a pair's
 second field). NER answers {"text", "entities": [{"start", "end", "label", "text", "confidence"}]}
 with character offsets, classification {"label", "probabilities"}. Answers come in input order;
-inside, inputs of like length run together. Windows, document context, decoding and calibration are
-those of training whatever the runtime: they are the task's plug-in, which is numpy.
+inside, inputs of like length run together. `answer.at(0.8)` predicts only entities (or labels of a
+multi-label task) of at least that probability. Windows, document context, decoding and calibration
+are those of training whatever the runtime: they are the task's plug-in, which is numpy.
 """
 
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
@@ -56,6 +57,20 @@ class Predictor:
         predictions = self.predictions(dataset)
         rows = zip(dataset.rows, predictions, strict=True)
         return [self.plugin.answer(row, found, self.labels) for row, found in rows]
+
+    def at(self, threshold: float | None) -> "Predictor":
+        """This model with another probability from which entities or labels are predicted; None:
+        as it was fitted. Raises DataError if its task predicts none by probability."""
+        if threshold is None:
+            return self
+        if not hasattr(self.plugin, "with_threshold"):
+            raise DataError(
+                f"a {self.task.kind} model gives every row one answer; leave the threshold out"
+            )
+        if not 0 < threshold <= 1:
+            raise DataError(f"a threshold is a probability above 0, at most 1, not {threshold:g}")
+        given = self.plugin.with_threshold(self.decoding, threshold, self.labels)
+        return replace(self, decoding=given)
 
     def rows(self, inputs: Sequence[Input]) -> Dataset:
         """Inputs as rows without labels."""
@@ -214,20 +229,22 @@ def located(predictor: Predictor, chunk: Sequence[tuple[int, Input]]) -> DataErr
     return None
 
 
-def main(
-    folder: Path, runtime: Runtime, threads: int | None = None, batch_tokens: int | None = None
-) -> None:
+def main(predictor: Predictor) -> None:
     """Standard input to standard output, both UTF-8 whatever the locale."""
-    predictor = load(folder, runtime, threads, batch_tokens)
     with open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False) as target:
         predict_lines(predictor, sys.stdin.buffer, target)
 
 
 def evaluate(
-    folder: Path, file: Path, runtime: Runtime = "torch", threads: int | None = None
+    folder: Path,
+    file: Path,
+    runtime: Runtime = "torch",
+    threads: int | None = None,
+    threshold: float | None = None,
 ) -> dict[str, Any]:
-    """The scores of a model on a labelled file. Raises DataError at an unknown label."""
-    predictor = load(folder, runtime, threads)
+    """The scores of a model on a labelled file, `threshold` as in Predictor.at. Raises DataError at
+    an unknown label."""
+    predictor = load(folder, runtime, threads).at(threshold)
     dataset = labelled(predictor, file)
     scores = predictor.plugin.score(dataset, predictor.predictions(dataset), predictor.labels)
     known = model_folder.facts_of(folder).get("contamination", {})

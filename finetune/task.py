@@ -16,6 +16,8 @@ A plug-in in `finetune/tasks/` is torch-free and provides
     texts(row) -> tuple[str, ...]                 what leak checks compare
     from_inputs(inputs, params) -> Dataset        rows to predict, from JSON objects, without labels
     answer(row, prediction, labels) -> dict       a prediction as JSON
+and, where predictions are what reaches a probability,
+    with_threshold(decoding, threshold, labels) -> decoding
 A `Window` is one model input. Its logits, reduced to the scored outputs, are an array of one row
 per target: for a token head the outputs at `positions`, for a sequence head the single output.
 `decoding` is a JSON object that travels with the model: it begins as `Loss.decoding` (with the

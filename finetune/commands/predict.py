@@ -7,6 +7,8 @@ answer has too are replaced. Only `--runtime torch` imports torch.
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+THRESHOLD = "least probability of entities or labels; else as fitted on valid"
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     from finetune.runners import RUNTIMES
@@ -19,6 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--batch-tokens", type=positive, help="tokens run together, padding included"
     )
+    parser.add_argument("--threshold", type=float, help=THRESHOLD)
 
 
 def positive(text: str) -> int:
@@ -35,4 +38,5 @@ def run(found: Namespace) -> None:
         from finetune.commands.train import quiet
 
         quiet()
-    predict.main(found.model, found.runtime, found.threads, found.batch_tokens)
+    opened = predict.load(found.model, found.runtime, found.threads, found.batch_tokens)
+    predict.main(opened.at(found.threshold))

@@ -214,6 +214,13 @@ def calibrate(
     return {**decoding, "thresholds": limits, "calibration": record}
 
 
+def with_threshold(
+    decoding: Mapping[str, Any], threshold: float, labels: Sequence[str]
+) -> dict[str, Any]:
+    """Decoding with one threshold for all labels."""
+    return {**decoding, "thresholds": [threshold] * len(labels)}
+
+
 def gold_of(dataset: Dataset) -> list[tuple[str, ...]]:
     return [row.label for row in dataset.rows]
 

@@ -275,6 +275,13 @@ def calibrate(
     return fitted
 
 
+def with_threshold(
+    decoding: Mapping[str, Any], threshold: float, labels: Sequence[str]
+) -> dict[str, Any]:
+    """Decoding that predicts all entities of at least this probability."""
+    return {**decoding, "threshold": threshold}
+
+
 def groups(dataset: Dataset) -> list[int]:
     """The document of every sentence; of one that stands alone, itself. A file that is one
     document counts as runs of sentences, so that folds can be made of it."""

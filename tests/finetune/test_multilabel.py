@@ -129,6 +129,9 @@ def test_thresholds_travel_in_decoding(tokenizer: Tokenizer) -> None:
     assert fitted["calibration"]["micro_f1_before"] == 0.0
     assert fitted["calibration"]["micro_f1_after"] == 1.0
     json.dumps(fitted)
+    sure = multilabel.with_threshold(fitted, 0.2, LABELS)
+    least = multilabel.decode(given, encoded, outputs, LABELS, sure)
+    assert [p.labels for p in least] == [("a",), (), ("b",), ()]
     half = dict(multilabel.loss(given, LABELS, params(thresholds="half")).decoding)
     assert multilabel.calibrate(given, encoded, outputs, LABELS, half) == half
     each = dict(multilabel.loss(given, LABELS, params(thresholds="per_label")).decoding)

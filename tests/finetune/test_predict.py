@@ -138,11 +138,37 @@ def test_a_runtime_that_was_not_exported(people_folder: Path) -> None:
         predict.load(people_folder, "tflite")
 
 
+def test_another_threshold(people: Predictor, reviews: Predictor) -> None:
+    texts = ["Ada visited New York .", "bob met dan and today rome met the film"]
+    every = found_at(people, texts, 1e-3)
+    assert found_at(people, texts, 1.0) == set()
+    for least in (0.3, 0.9, 0.999):  # above a half none overlap
+        found = found_at(people, texts, least)
+        assert all(chance >= least for *_, chance in found)
+        if least >= 0.5:
+            assert found == {each for each in every if each[-1] >= least}
+    assert people.at(None) is people
+    with pytest.raises(DataError, match="a classification model gives every row one answer"):
+        reviews.at(0.5)
+    for wrong in (0.0, 1.5, float("nan")):
+        with pytest.raises(DataError, match="a threshold is a probability above 0, at most 1, not"):
+            people.at(wrong)
+
+
+def found_at(people: Predictor, texts: list[str], least: float) -> set[tuple[Any, ...]]:
+    return {
+        (i, each["start"], each["end"], each["confidence"])
+        for i, row in enumerate(people.at(least)(texts))
+        for each in row["entities"]
+    }
+
+
 def test_evaluate_scores_a_file(tasks: Path, people_folder: Path) -> None:
     found = predict.evaluate(people_folder, tasks / "test.conll")
     assert found["metrics"]["f1"] > 0.9
     assert found["data"]["sentences"] == 21
     assert found["contamination"] == "contamination unknown"
+    assert predict.evaluate(people_folder, tasks / "test.conll", threshold=1)["metrics"]["f1"] == 0
     bad = tasks / "bad.conll"
     bad.write_text("ada\tB-DOG\n")
     with pytest.raises(DataError, match=r"bad\.conll:1: label 'DOG' is not in the label set"):
@@ -160,3 +186,11 @@ def test_the_command_answers_standard_input(people_folder: Path) -> None:
     row = json.loads(done.stdout)
     assert row["n"] == [1]
     assert row["text"] == "北京 ada met bob"
+    wrong = subprocess.run(
+        [*command, "--threshold", "7"], input="", capture_output=True, text=True, cwd=ROOT,
+        check=False,
+    )  # fmt: skip
+    assert wrong.returncode == 3
+    assert wrong.stderr.splitlines()[-1].endswith(
+        "a threshold is a probability above 0, at most 1, not 7"
+    )
