@@ -59,6 +59,7 @@ class Task:
     curves: list[Picture]
     data: Table
     runs: Table
+    decoding: list[Table]
     augmentation: list[Table] = field(default_factory=list)
     exports: list[Table] = field(default_factory=list)
 
@@ -102,6 +103,7 @@ def task(report: Mapping[str, Any], folder: Path) -> Task:
         curves(report, folder),
         report_tables.data(report),
         report_tables.runs(report),
+        report_tables.decoding(report),
         tables.of(report["augmentation"]),
         report_tables.exports(report),
     )

@@ -128,6 +128,12 @@ def runs_of(seeds: Mapping[str, Any], metric: str, suffix: str) -> Iterator[list
         yield [f"seed {seed}{suffix}", score(values[i]), seeds["best_steps"][i], seconds]
 
 
+def decoding(report: Mapping[str, Any]) -> list[Table]:
+    """How answers are made of outputs, and what was fitted for it; a CRF's matrix is left out."""
+    found = {name: each for name, each in report["decoding"].items() if name != "transitions"}
+    return tables.of(found)
+
+
 def exports(report: Mapping[str, Any]) -> list[Table]:
     """What exporting measured, with sizes as people read them."""
     found = report["exports"]

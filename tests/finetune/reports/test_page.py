@@ -55,6 +55,19 @@ def test_all_of_it_is_there(tmp_path: Path) -> None:
     assert text.count("<svg") >= 5
 
 
+def test_decoding_says_what_was_fitted(tmp_path: Path) -> None:
+    report = made_up.entities()["report"]
+    report["decoding"] = {
+        "decode": "likely", "threshold": 0.3125, "transitions": {"start": [1.5, 2.5]},
+        "calibration": {"f1_before": 0.5, "f1_after": 0.75},
+    }  # fmt: skip
+    found = cells(written(tmp_path, report))
+    at = found.index(["decode", "threshold"])
+    assert found[at + 1] == ["likely", "0.3125"]
+    assert found[at + 2 : at + 4] == [["f1 before", "f1 after"], ["0.5000", "0.7500"]]
+    assert not any("1.5000" in cell for row in found for cell in row)
+
+
 def test_text_from_data_is_no_markup_and_nothing_is_fetched(tmp_path: Path) -> None:
     text = written(tmp_path, made_up.entities()["report"])
     assert "&lt;DRUG&gt;" in text
