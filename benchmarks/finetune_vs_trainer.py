@@ -8,7 +8,7 @@ TEXTMILL_DATA (default ../shared/data). Ours is `python -m finetune`; the Traine
 finetune_hf_ner.py and finetune_hf_classification.py in TEXTMILL_PEERS (default ../shared/peers):
 same epochs, batches of 16, learning rate 2e-4, same seeds, both in fp32 or both in bf16 (ours with
 fp32 masters, the Trainer with autocast), which pays on CPUs with matrix units for it. `context` is
-ours with document context or, for a set without documents, a CRF.
+ours with document context, of sets that have documents.
 
 Scores and speeds are measured apart. Scores do not depend on what else the machine does: whole
 runs, one on each core, one thread each; the whole takes about four hours of both cores, and runs

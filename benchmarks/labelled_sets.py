@@ -27,7 +27,9 @@ class Set:
     context: dict[str, Any] | None = None  # what `context` adds to them
 
 
-def conll(folder: str, names: Sequence[str], epochs: int, context: dict[str, Any]) -> Set:
+def conll(
+    folder: str, names: Sequence[str], epochs: int, context: dict[str, Any] | None = None
+) -> Set:
     files = dict(zip(("train", "valid", "test"), names, strict=True))
     return Set(
         "ner", epochs, "f1", {k: f"{folder}/{name}" for k, name in files.items()}, context=context
@@ -54,7 +56,6 @@ SETS = {
         "wnut17",
         ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"),
         3,
-        {"crf": True},
     ),
     "ncbi-disease": conll("ncbi-disease", SCIBERT, 2, {**DOCUMENTS, "documents": "file"}),
     "bc5cdr": conll("bc5cdr", SCIBERT, 2, DOCUMENTS),

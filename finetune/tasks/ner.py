@@ -9,7 +9,7 @@ shows what stands around its sentences in their document, and scores several of 
 `batch_size` windows is as much as several times that of plain sentences.
 
 Every entity has its exact probability among all valid sequences of the whole sentence, with the
-transitions that a CRF learnt if the recipe asks for one, under a temperature fitted on the valid
+transitions that a CRF learnt unless the recipe has none, under a temperature fitted on the valid
 rows. Those above a threshold fitted there are predicted; in evaluations while the model is trained,
 and with `decode = "viterbi"`, those of the most probable sequence. A word without any token
 continues the entity around it, else it is outside. Files: finetune/ner/tagged_text.py; windows,
@@ -78,8 +78,8 @@ class Params(Task):
         # on valid for the best F1, or those of the most probable valid sequence
     )
     crf: bool = (
-        False  # learn what follows what (a linear-chain CRF), at head_learning_rate, beside the
-        # rules of IOB2
+        True  # learn tags as a sequence (a linear-chain CRF), with what follows what, at
+        # head_learning_rate; false: each tag by itself. Decoding obeys the rules of IOB2 anyway
     )
     metric: Literal["f1", "precision", "recall", "macro_f1", "token_accuracy"] = (
         "f1"  # strict, by entity: chooses the best checkpoint and stops early

@@ -23,7 +23,7 @@ from runtime.errors import DataError
 from tests.finetune.conftest import template, trained, wrap
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
-PARAMS = ner.Params(train=Path("x"), valid=Path("x"), window_overlap=4)
+PARAMS = ner.Params(train=Path("x"), valid=Path("x"), window_overlap=4, crf=False)
 
 
 def dataset_of(*sentences: tuple[Sequence[str], Sequence[Span]]) -> Dataset:
