@@ -24,7 +24,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def people_folder(tasks: Path) -> Path:
-    return models.train(tasks, "people", models.DOCUMENTS)
+    return models.train(tasks, "people", (*models.DOCUMENTS, "tasks.people.crf=false"))
 
 
 @pytest.fixture(scope="module")

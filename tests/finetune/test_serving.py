@@ -59,7 +59,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     tasks = models.write_tasks(tmp_path_factory.mktemp("served"))
     found = {}
     for task in INPUTS:
-        overrides = (*models.DOCUMENTS, "tasks.people.crf=true") if task == "people" else ()
+        overrides = models.DOCUMENTS if task == "people" else ()
         folder = found[task] = models.train(tasks, task, overrides)
         predictor = predict.load(folder)
         windows = predictor.encode(predictor.rows(INPUTS[task])).windows[:2]
