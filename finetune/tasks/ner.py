@@ -224,10 +224,9 @@ def shape_of(params: Params, capacity: int) -> Shape:
 def with_whole_entities(window: Window, labels: Sequence[str]) -> Window:
     """A window that a CRF can learn: the rest of an entity that an earlier window of a long
     sentence began is not known here, because no valid sequence begins inside one."""
-    is_inside = np.array([label.startswith("I-") for label in labels])
-    size = 0
-    while size < len(window.targets) and is_inside[window.targets[size]]:
-        size += 1
+    inside = [i for i, label in enumerate(labels) if label.startswith("I-")]
+    is_rest = np.isin(window.targets, inside)
+    size = len(is_rest) if is_rest.all() else int(is_rest.argmin())
     if size == 0:
         return window
     targets = window.targets.copy()

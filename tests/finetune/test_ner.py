@@ -272,6 +272,13 @@ def test_a_crf_never_learns_from_the_middle_of_an_entity(tokenizer: Tokenizer) -
     assert found[0].targets.tolist() == plain[0].targets.tolist()
 
 
+def test_a_crf_reads_entities_of_types_that_have_no_label(tokenizer: Tokenizer) -> None:
+    dataset = dataset_of((["ada", "met", "oslo"], [Span(0, 1, "GENE")]))
+    params = PARAMS.model_copy(update={"crf": True})
+    (window,) = ner.encode(dataset, tokenizer, LABELS, params, 32).windows
+    assert window.targets.tolist() == [-100, 0, 0]
+
+
 def test_calibration_travels_with_the_model(tokenizer: Tokenizer) -> None:
     dataset = dataset_of(*[(["ada", "met", "oslo"], [Span(0, 1, "PER")])] * 30)
     encoded = ner.encode(dataset, tokenizer, LABELS, PARAMS, 32)
