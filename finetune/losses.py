@@ -9,7 +9,7 @@ loss as it is. In a binary loss a weight is that of a yes; a no weighs 1. A squa
 numbers in deviations of the training rows, which `decoding` names.
 """
 
-# N scored outputs  L labels  W windows  P positions of the longest window
+# N scored outputs  L labels  W windows  P places of the longest window
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +24,7 @@ from finetune.ner.tags import FORBIDDEN
 from finetune.task import IGNORED, Loss
 
 PARTS = ("start", "between", "end")
+CHUNK = 2**20  # numbers at a time of the probabilities of pairs of tags
 
 
 def num_targets(targets: NDArray[Any]) -> int:
@@ -110,21 +111,91 @@ class Chain(nn.Module):
         if len(lengths) == 0:  # nothing scored, but ranks differentiate the same parameters
             return 0.0 * (scored.sum() + start.sum() + between.sum() + end.sum())
         is_there = torch.arange(int(lengths.max()), device=scored.device) < lengths[:, None]
-        is_other = torch.arange(scored.shape[1], device=scored.device) != targets[:, None]
-        is_other &= (targets != IGNORED)[:, None]  # (N, L)
-        known = scored.masked_fill(is_other, float("-inf"))
-        emissions = scored.new_zeros(2, *is_there.shape, scored.shape[1])  # (2, W, P, L)
-        emissions[:, is_there] = torch.stack([scored, known])
-        free, given = self.log_sums(emissions, is_there, start, between, end)
-        found: Tensor = (free - given).sum()
+        emissions = scored.new_zeros(*is_there.shape, scored.shape[1])  # (W, P, L)
+        emissions[is_there] = scored
+        wanted = targets.new_zeros(is_there.shape)  # (W, P)
+        wanted[is_there] = targets
+        steps = (start, between, end)
+        found = log_sums(emissions, lengths, *steps).sum()
+        is_whole = (wanted != IGNORED).all(-1)  # (W,)
+        whole = log_products(emissions[is_whole], wanted[is_whole], lengths[is_whole], *steps)
+        found = found - whole.sum()
+        if not is_whole.all():
+            tags = torch.arange(scored.shape[1], device=scored.device)
+            is_other = (tags != wanted[..., None]) & (wanted != IGNORED)[..., None]  # (W, P, L)
+            known = emissions.masked_fill(is_other, float("-inf"))[~is_whole]
+            found = found - log_sums(known, lengths[~is_whole], *steps).sum()
         return found
 
-    def log_sums(
-        self, emissions: Tensor, is_there: Tensor, start: Tensor, between: Tensor, end: Tensor
+
+def log_products(
+    emissions: Tensor, tags: Tensor, lengths: Tensor, start: Tensor, between: Tensor, end: Tensor
+) -> Tensor:
+    """The scores (W,) of one sequence of tags (W, P) for each window."""
+    is_there = torch.arange(tags.shape[1], device=tags.device) < lengths[:, None]
+    chosen = emissions.gather(-1, tags[..., None])[..., 0].where(is_there, 0.0).sum(-1)
+    steps = between[tags[:, :-1], tags[:, 1:]].where(is_there[:, 1:], 0.0).sum(-1)
+    last = tags.gather(1, lengths[:, None] - 1)[:, 0]
+    found: Tensor = start[tags[:, 0]] + chosen + steps + end[last]
+    return found
+
+
+def log_sums(
+    emissions: Tensor, lengths: Tensor, start: Tensor, between: Tensor, end: Tensor
+) -> Tensor:
+    """The logs (W,) of the sums over all sequences; what stands behind a window's end is not read.
+
+    The gradient is the forward-backward algorithm's (Rabiner 1989, section III).
+    """
+    found: Tensor = LogSums.apply(emissions, lengths, start, between, end)  # type: ignore[no-untyped-call]
+    return found
+
+
+class LogSums(torch.autograd.Function):
+    """Both directions run at the same time, and only they are kept: a loop of half as many steps as
+    autograd's, and (W, P, L) numbers rather than several (W, L, L) for each place."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, emissions: Tensor, lengths: Tensor, start: Tensor, between: Tensor, end: Tensor
     ) -> Tensor:
-        """Forward algorithm over (..., W, P, L) for all chains at once: (..., W)."""
-        sums = start + emissions[..., 0, :]  # (..., W, L)
-        for place in range(1, is_there.shape[1]):
-            after = torch.logsumexp(sums[..., None] + between, dim=-2) + emissions[..., place, :]
-            sums = torch.where(is_there[:, place, None], after, sums)
-        return torch.logsumexp(sums + end, dim=-1)
+        """Sums of all that may come before each place, from either side of a window."""
+        sides = torch.stack([emissions, turned(emissions, lengths)])  # (2, W, P, L)
+        steps = torch.stack([between, between.T])[:, None]  # (2, 1, L, L)
+        sums = torch.stack([start, end])[:, None].expand(2, len(lengths), -1)
+        before = [sums]  # (2, W, L) each
+        for place in range(sides.shape[2] - 1):
+            sums = torch.logsumexp((sums + sides[:, :, place])[..., None] + steps, dim=-2)
+            before.append(sums)
+        left, right = torch.stack(before, dim=2)  # (W, P, L)
+        right = turned(right, lengths)
+        # All that passes through the first place.
+        whole = torch.logsumexp(left[:, 0] + emissions[:, 0] + right[:, 0], dim=-1)
+        ctx.save_for_backward(emissions, lengths, between, left, right, whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Probabilities of tags and of pairs of tags, times the gradient (W,) of a window."""
+        emissions, lengths, between, left, right, whole = ctx.saved_tensors
+        places = torch.arange(emissions.shape[1], device=emissions.device)
+        is_behind = (places >= lengths[:, None])[..., None]  # (W, P, 1)
+        left = (left + emissions - whole[:, None, None]).masked_fill(is_behind, float("-inf"))
+        of_tags = (left + right).exp() * grads[0][:, None, None]
+        right = (right + emissions).masked_fill(is_behind, float("-inf"))
+        of_pairs = torch.zeros_like(between)
+        chunk = max(1, CHUNK // (len(lengths) * between.numel()))
+        for first in range(1, len(places), chunk):
+            there = slice(first, min(first + chunk, len(places)))
+            here = slice(there.start - 1, there.stop - 1)
+            pairs = left[:, here, :, None] + between + right[:, there, None]  # (W, P', L, L)
+            of_pairs += torch.einsum("w,wpab->ab", grads[0], pairs.exp_())
+        last = of_tags.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, of_tags.shape[-1]))
+        return of_tags, None, of_tags[:, 0].sum(0), of_pairs, last.sum((0, 1))
+
+
+def turned(values: Tensor, lengths: Tensor) -> Tensor:
+    """The places (W, P, ...) of each window in reverse; those behind its end may hold anything."""
+    places = torch.arange(values.shape[1], device=values.device)
+    turned = (lengths[:, None] - 1 - places).clamp(min=0)  # (W, P)
+    return values[torch.arange(len(lengths), device=values.device)[:, None], turned]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from finetune import losses
 from finetune.losses import FORBIDDEN, SummedLoss, num_targets
 from finetune.task import IGNORED, Loss
 
@@ -74,17 +75,50 @@ def enumerated(scored: Tensor, targets: list[int], parts: dict[str, Tensor]) -> 
     return tuple(math.log(sum(map(math.exp, found))) for found in (free, given))
 
 
-def test_chain_equals_enumeration() -> None:
+@pytest.mark.parametrize(
+    "targets", [[1, IGNORED, 2, 0, 1], [1, 1, 2, 0, 1], [IGNORED, 1, 2, 0, IGNORED]]
+)
+def test_chain_equals_enumeration(targets: list[int]) -> None:
     torch.manual_seed(0)
     parts = {"start": torch.randn(3), "between": torch.randn(3, 3), "end": torch.randn(3)}
     parts["between"][0, 2] = -math.inf
     initial = {name: found.tolist() for name, found in parts.items()}
     module = SummedLoss(Loss("crf", decoding={"transitions": initial}), 3)
     scored = torch.randn(5, 3)
-    targets = [1, IGNORED, 2, 0, 1]
     found = float(module(scored, torch.tensor(targets), torch.tensor([3, 0, 2])).detach())
     sums = [enumerated(scored[:3], targets[:3], parts), enumerated(scored[3:], targets[3:], parts)]
     assert found == pytest.approx(sum(free - given for free, given in sums), abs=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 2**22])
+def test_the_gradient_of_all_sequences_is_that_of_their_sum(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In double precision, over windows of unequal length, with impossible tags and steps."""
+    monkeypatch.setattr(losses, "CHUNK", chunk)
+    torch.manual_seed(0)
+    inputs = [torch.randn(*shape).double() for shape in ((4, 5, 3), (3,), (3, 3), (3,))]
+    inputs[0][0, 1, 0] = -math.inf
+    inputs[2][0, 2] = FORBIDDEN
+    inputs = [found.requires_grad_() for found in inputs]
+    lengths = torch.tensor([5, 1, 3, 4])
+
+    found = losses.log_sums(inputs[0], lengths, *inputs[1:])
+    rows = (each[:length] for each, length in zip(inputs[0], lengths, strict=True))
+    wanted = torch.stack([looped(each, *inputs[1:]) for each in rows])
+    torch.testing.assert_close(found, wanted)
+    weights = torch.tensor([2.0, -1.0, 0.5, 3.0]).double()
+    gradients = (torch.autograd.grad(sums @ weights, inputs) for sums in (found, wanted))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def looped(emissions: Tensor, start: Tensor, between: Tensor, end: Tensor) -> Tensor:
+    """The forward algorithm over one sequence (P, L), which autograd can read."""
+    sums = start + emissions[0]
+    for row in emissions[1:]:
+        sums = (sums[:, None] + between).logsumexp(0) + row
+    return (sums + end).logsumexp(0)
 
 
 def test_forbidden_transitions_stay_and_nothing_scored_still_differentiates() -> None:
