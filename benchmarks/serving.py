@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,35 +48,37 @@ def main() -> None:
             json.dumps({"seconds": measured(arguments.measure, arguments.model, arguments.texts)})
         )
         return
+    exports: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = written("wnut17", folder, 200 if arguments.quick else TRAIN_ROWS)
         texts = sentences(files["test"], folder)
-        if arguments.model:
-            reports = [provenance.read_json(arguments.model.parent / "report.json")]
-            runs = serve(arguments.model, texts)
-        else:
-            task = {
-                "kind": "ner",
-                **{split: str(path) for split, path in files.items()},
-                "epochs": 1 if arguments.quick else SETS["wnut17"].epochs,
-                "batch_size": 16,
-                "learning_rate": 2e-4,
-            }
-            reports, runs = [], []
-            for seed in SEEDS[:1] if arguments.quick else SEEDS:
-                room = folder / str(seed)
-                room.mkdir()
-                recipe = recipe_of(task, seed, room)
-                recipe["export"] = {"onnx": True, "onnx_int8": True}
-                with fine_tuned(recipe, CORE) as home:
-                    reports.append(provenance.read_json(home / "report.json"))
-                    runs = runs or serve(home / "export", texts)
-    exports = [report["exports"] for report in reports]
+        given = arguments.model
+        for model in [given] if given else trained(files, folder, arguments.quick):
+            exports.append(provenance.read_json(model.parent / "report.json")["exports"])
+            runs = runs or serve(model, texts)
     found = figures(runs, exports)
     if not arguments.quick:
         record.write(NAME, found, [*runs, *({"exports": each} for each in exports)])
     show(found)
+
+
+def trained(files: Mapping[str, Path], folder: Path, is_quick: bool) -> Iterator[Path]:
+    """The export folder of a model of each seed."""
+    task = {
+        "kind": "ner",
+        **{split: str(path) for split, path in files.items()},
+        "epochs": 1 if is_quick else SETS["wnut17"].epochs,
+        "batch_size": 16,
+        "learning_rate": 2e-4,
+    }
+    for seed in SEEDS[:1] if is_quick else SEEDS:
+        room = folder / str(seed)
+        room.mkdir()
+        recipe = recipe_of(task, seed, room) | {"export": {"onnx": True, "onnx_int8": True}}
+        with fine_tuned(recipe, CORE) as home:
+            yield home / "export"
 
 
 def sentences(test: Path, folder: Path) -> Path:
