@@ -30,11 +30,6 @@ def root() -> Path:
     return ROOT
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: a quarter of the time of long tests is waiting."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with the most long tests come first: the last to end is then a short one."""
     long = Counter(
