@@ -105,6 +105,11 @@ def match(length: int) -> None:
     re.match(r"(a+)+$", "a" * length + "b")
 
 
+def stop() -> None:
+    time.sleep(1.0)  # beats: the others know where it is
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "sleep": lambda: time.sleep(FOR_EVER),
     "spin": spin,
@@ -120,7 +125,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "hang_in_evaluation": hang_in_evaluation,
     "work_silently": work_silently,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "stop": stop,
     "exit": lambda: os._exit(0),
 }
 
