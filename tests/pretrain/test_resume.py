@@ -43,6 +43,18 @@ pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture(scope="module")
+def prepared(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the precision that a recipe has by default."""
+    folder = tmp_path_factory.mktemp("bf16") / "prepared"
+    shutil.copytree(prepared, folder)
+    path = folder / "recipe.toml"
+    text = path.read_text(encoding="utf-8")
+    assert 'precision = "fp32"' in text
+    path.write_text(text.replace('precision = "fp32"', 'precision = "bf16"'), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
 def straight(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The uninterrupted run, ZeRO-3 in bf16: 12 steps on 2 ranks, checkpoints at 4, 8 and 12."""
     folder = tmp_path_factory.mktemp("straight") / "workplace"
