@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -75,7 +75,7 @@ def run_recipe(recipe: Mapping[str, Any], core: int | None) -> Path:
 
 
 def on_both_cores(jobs: Sequence[Job], work: Callable[[Job, int], Found]) -> Iterator[Found]:
-    """What `work` makes of each job and a core, in the order of the jobs, two at a time."""
+    """What `work` makes of each job and a core, two at a time, each as soon as it is there."""
     cores: Queue[int] = Queue()
     for core in (0, 1):
         cores.put(core)
@@ -88,7 +88,8 @@ def on_both_cores(jobs: Sequence[Job], work: Callable[[Job, int], Found]) -> Ite
             cores.put(core)
 
     with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(run, jobs)
+        for done in as_completed([pool.submit(run, job) for job in jobs]):
+            yield done.result()
 
 
 def call(
