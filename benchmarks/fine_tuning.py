@@ -88,8 +88,11 @@ def on_both_cores(jobs: Sequence[Job], work: Callable[[Job, int], Found]) -> Ite
             cores.put(core)
 
     with ThreadPoolExecutor(2) as pool:
-        for done in as_completed([pool.submit(run, job) for job in jobs]):
-            yield done.result()
+        try:
+            for done in as_completed([pool.submit(run, job) for job in jobs]):
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error no other run is begun
 
 
 def call(
